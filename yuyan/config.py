@@ -1,0 +1,275 @@
+"""A config is a frozen pydantic model; a YAML file is one written down.
+
+Three rules: an unknown key is an error with a suggestion, a variant is a model chosen by its `kind`, and a value never
+changes its type silently (validation is strict: "3" is not 3). Every error begins with the file and line, or with
+`command line`, and the dotted path of the value. Nothing here knows what is being configured.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import NoneType
+from typing import Any, Generic, NamedTuple, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from yuyan.errors import ConfigError, DataError
+
+COMMAND_LINE = "command line"
+DEFAULT = "default"
+
+
+class Config(BaseModel):
+    """Base of every config: frozen, strict about keys and types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+C = TypeVar("C", bound=Config)
+
+
+class Loaded(NamedTuple, Generic[C]):
+    """A config and, for each dotted key that somebody wrote, where it was written."""
+
+    config: C
+    origin: dict[str, str]
+
+
+def load_config(cls: type[C], path: Path | None, overrides: Sequence[str] = ()) -> Loaded[C]:
+    """Read `path` (YAML), apply `key.sub=value` overrides, and check everything.
+
+    Raises ConfigError (unknown key, wrong type, missing value) and DataError (file missing or not YAML).
+    """
+    data, origin = ({}, {}) if path is None else read_yaml(path)
+    for assignment in overrides:
+        key, value = parse_override(assignment)
+        _assign(data, key, value)
+        origin = {k: v for k, v in origin.items() if k != key and not k.startswith(key + ".")}
+        origin.update(dict.fromkeys((key, *flatten(value, key)), COMMAND_LINE))
+    return Loaded(build(cls, data, origin, where=None if path is None else str(path)), origin)
+
+
+def build(cls: type[C], data: object, origin: Mapping[str, str] | None = None, where: str | None = None) -> C:
+    """Make a `cls` from plain data (what JSON can say). Raises ConfigError with every mistake, one a line."""
+    try:
+        # JSON mode: strict about types, yet a list is a tuple and a text is a path.
+        return cls.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        lines = [_explain(cls, data, detail, origin or {}, where) for detail in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def dump(config: Config) -> dict[str, Any]:
+    """The plain data that `build` would turn back into `config`, every default written."""
+    return config.model_dump(mode="json")
+
+
+def to_yaml(config: Config) -> str:
+    """The filled config as YAML text."""
+    return yaml.safe_dump(dump(config), sort_keys=False, allow_unicode=True, width=110)
+
+
+def fingerprint(config: Config) -> str:
+    """Twelve hex digits that change when the config's meaning does."""
+    return hashlib.sha256(json.dumps(dump(config), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def flatten(data: object, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one mapping of dotted keys to leaves; a list or an empty mapping is a leaf."""
+    if not isinstance(data, Mapping) or (not data and prefix):
+        return {prefix: data} if prefix else {}
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+    return flat
+
+
+# ---------------------------------------------------------------- reading YAML
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the numbers of version 1.2 (`3e-4` is a float); dates stay text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if not tag.endswith((":float", ":timestamp"))]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:(?:\d+\.\d*|\.\d+|\d+)[eE][-+]?\d+|\d+\.\d*|\.\d+|\.(?:inf|nan))$", re.IGNORECASE),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The mapping in a YAML file, and `file:line` for each dotted key. Raises DataError or ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such config file") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: is a folder; a config is one YAML file") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}; save the config as UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+        data = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
+    if data is None:
+        return {}, {}
+    if not isinstance(data, dict) or root is None:
+        raise ConfigError(f"{path}:1: a config is a mapping of keys to values, not a {type(data).__name__}")
+    origin: dict[str, str] = {}
+    for key, number in _lines(root, str(path)):
+        if key in origin:
+            raise ConfigError(f"{path}:{number}: {key}: written twice (first in line {origin[key].rpartition(':')[2]})")
+        origin[key] = f"{path}:{number}"
+    return data, origin
+
+
+def _lines(node: yaml.Node, path: str, prefix: str = "") -> Iterator[tuple[str, int]]:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key, value in node.value:
+        name = f"{prefix}.{key.value}" if prefix else str(key.value)
+        yield name, key.start_mark.line + 1
+        yield from _lines(value, path, name)
+
+
+def parse_override(assignment: str) -> tuple[str, Any]:
+    """`train.lr=3e-4` as a dotted key and a value (read as YAML)."""
+    key, equals, text = assignment.partition("=")
+    if not equals or not key.strip() or any(not part for part in key.split(".")):
+        raise ConfigError(f"{COMMAND_LINE}: {assignment!r}: an override is written key.sub=value")
+    try:
+        return key.strip(), yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        return key.strip(), text
+
+
+def _assign(data: dict[str, Any], key: str, value: object) -> None:
+    *parents, leaf = key.split(".")
+    node: Any = data
+    for parent in parents:
+        node = node[int(parent)] if isinstance(node, list) and parent.isdigit() else _child(node, parent)
+    if isinstance(node, list) and leaf.isdigit() and int(leaf) < len(node):
+        node[int(leaf)] = value
+    elif isinstance(node, dict):
+        node[leaf] = value
+    else:
+        raise ConfigError(f"{COMMAND_LINE}: {key}: {'.'.join(parents)} holds {node!r}, which has no key {leaf!r}")
+
+
+def _child(node: Any, key: str) -> Any:
+    if not isinstance(node, dict):
+        raise ConfigError(f"{COMMAND_LINE}: {key}: nothing can be set below {node!r}")
+    if node.get(key) is None:
+        node[key] = {}
+    return node[key]
+
+
+# ---------------------------------------------------------------- explaining mistakes
+
+
+def _explain(
+    cls: type[BaseModel], data: object, error: ErrorDetails, origin: Mapping[str, str], where: str | None
+) -> str:
+    keys, owner = _walk(cls, data, error["loc"])
+    path = ".".join(keys) or "config"
+    found, kind = error.get("input"), error["type"]
+    if kind == "extra_forbidden":
+        said = f"unknown key{did_you_mean(keys[-1], owner)}"
+    elif kind == "missing":
+        said = "required, and not given"
+    elif kind in ("union_tag_invalid", "union_tag_not_found"):
+        known = [tag.strip(" '") for tag in str(error.get("ctx", {}).get("expected_tags", "")).split(",")]
+        tag = found.get("kind") if isinstance(found, dict) else None
+        path, keys = f"{path}.kind", [*keys, "kind"]
+        expected = ", ".join(k for k in known if k) or "a mapping with a key `kind`"
+        said = f"expected one of {expected}; got {tag!r}{did_you_mean(str(tag), known)}"
+    elif kind == "literal_error":
+        expected = str(error.get("ctx", {}).get("expected", ""))
+        known = [k.strip(" '") for k in re.split(r",| or ", expected)]
+        said = f"expected {expected}; got {found!r}{did_you_mean(str(found), known)}"
+    else:
+        said = f"{error['msg'][0].lower()}{error['msg'][1:].removeprefix('Value error, ')}; got {found!r}"
+        said = said.removeprefix("value error, ")
+    return f"{_origin(keys, origin, where)}{path}: {said}"
+
+
+def _origin(keys: Sequence[str], origin: Mapping[str, str], where: str | None) -> str:
+    for length in range(len(keys), 0, -1):
+        if place := origin.get(".".join(keys[:length])):
+            return f"{place}: "
+    return f"{where}: " if where else ""
+
+
+def _walk(cls: type[BaseModel], data: object, loc: Iterable[int | str]) -> tuple[list[str], list[str]]:
+    """The dotted path of an error as the user wrote it, and the keys known where it happened.
+
+    Pydantic puts the tag of a union into the path; nobody wrote that, so it is left out.
+    """
+    keys: list[str] = []
+    types: tuple[Any, ...] = (cls,)
+    known = list(cls.model_fields)
+    for part in loc:
+        models = [t for t in types if isinstance(t, type) and issubclass(t, BaseModel)]
+        tagged = [m for m in models if _kind(m) == part]
+        if tagged and not (isinstance(data, Mapping) and part in data):
+            types, known = (tagged[0],), list(tagged[0].model_fields)
+            continue
+        known = [name for model in models for name in model.model_fields] or known
+        keys.append(str(part))
+        fields = [m.model_fields[str(part)].annotation for m in models if str(part) in m.model_fields]
+        types = tuple(t for f in fields for t in _members(f)) if fields else tuple(_members_of_items(types))
+        data = _item(data, part)
+    return keys, known
+
+
+def _kind(model: type[BaseModel]) -> str | None:
+    field = model.model_fields.get("kind")
+    return None if field is None else str(field.default)
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    arguments = get_args(annotation)
+    if not arguments or (isinstance(annotation, type) and not getattr(annotation, "__origin__", None)):
+        yield annotation
+    for argument in arguments:
+        if argument is not NoneType:
+            yield from _members(argument)
+
+
+def _members_of_items(types: Iterable[Any]) -> Iterator[Any]:
+    for t in types:
+        yield from _members(t)
+
+
+def _item(data: object, part: int | str) -> object:
+    if isinstance(data, Mapping):
+        return data.get(part)
+    if isinstance(data, Sequence) and isinstance(part, int) and part < len(data):
+        return data[part]
+    return None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A suggestion to append to a message, or nothing."""
+    names = [k for k in known if k]
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(sorted(set(names)))}" if 0 < len(names) <= 24 else ""

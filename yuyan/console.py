@@ -1,0 +1,124 @@
+"""What the user sees while something runs: progress, tables, plain sentences. All of it goes to standard error.
+
+On a terminal a bar moves; elsewhere one plain line comes every few seconds, so that a log file stays readable.
+Results that another program may read (generated text, JSON) belong on standard output and do not pass through here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+T = TypeVar("T")
+PLAIN_LINE_SECONDS = 5.0
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str = "") -> None:
+    """One plain line."""
+    console.print(text, markup=False)
+
+
+def warn(text: str) -> None:
+    """One line that the user should not miss."""
+    console.print(f"warning: {text}", style="yellow", markup=False)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> None:
+    """Print a table; the first `left` columns are texts, the others numbers."""
+    grid = Table(title=title or None, title_justify="left", header_style="bold")
+    for index, column in enumerate(columns):
+        grid.add_column(column, justify="left" if index < left else "right", overflow="fold")
+    for row in rows:
+        grid.add_row(*(str(cell) for cell in row))
+    wide = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 160)
+    wide.print(grid)
+
+
+class Task:
+    """Something under way: tell it how far it got."""
+
+    def __init__(self, description: str, total: float | None):
+        self.description, self.total, self.done = description, total, 0.0
+        self.note = ""
+
+    def advance(self, amount: float = 1) -> None:
+        """So much more is done."""
+        self.done += amount
+        self._show()
+
+    def set(self, done: float, note: str = "") -> None:
+        """So much is done in all; `note` is shown behind the bar."""
+        self.done, self.note = done, note
+        self._show()
+
+    def _show(self) -> None:
+        return None
+
+
+class _Bar(Task):
+    def __init__(self, description: str, total: float | None, bar: Progress):
+        super().__init__(description, total)
+        self.bar = bar
+        self.id = bar.add_task(description, total=total, note="")
+
+    def _show(self) -> None:
+        self.bar.update(self.id, completed=self.done, note=self.note)
+
+
+class _Lines(Task):
+    def __init__(self, description: str, total: float | None):
+        super().__init__(description, total)
+        self.started = self.last = time.monotonic()
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        if now - self.last < PLAIN_LINE_SECONDS:
+            return
+        self.last = now
+        share = f" {100 * self.done / self.total:.0f} %" if self.total else f" {self.done:,.0f}"
+        say(f"{self.description}:{share} after {now - self.started:.0f} s{'  ' + self.note if self.note else ''}")
+
+
+@contextmanager
+def progress(description: str, total: float | None = None) -> Iterator[Task]:
+    """Show that something is under way until the block ends."""
+    if not console.is_terminal or os.environ.get("TERM") == "dumb":
+        yield _Lines(description, total)
+        return
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        TextColumn("{task.percentage:>3.0f} %"),
+    ]
+    if total is None:
+        columns = [TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn()]
+    with Progress(
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        console=console, transient=True,
+    ) as bar:  # fmt: skip
+        yield _Bar(description, total, bar)
+
+
+def track(items: Iterable[T], description: str, total: float | None = None) -> Iterator[T]:
+    """Pass `items` through, showing how far they got."""
+    with progress(description, total) as task:
+        for item in items:
+            yield item
+            task.advance()

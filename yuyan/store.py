@@ -1,0 +1,294 @@
+"""What is on disk is whole, or it is not there.
+
+A file or a folder is written beside its place under a temporary name, synced, and renamed; a folder carries a manifest
+with the size and SHA-256 of every file, checked when it is loaded. So a reader never meets half a checkpoint, and a
+flipped bit is an error instead of a wrong model.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from yuyan.errors import CheckpointCorrupt, InputError, StorageError
+
+MANIFEST = "manifest.json"
+LOCK = "lock"
+_TEMPORARY = ".tmp-"
+
+
+# ---------------------------------------------------------------- writing
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn the system's refusals into one line that names the path and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        remedy = {
+            errno.ENOSPC: "the disk is full; free some space and run the same command again",
+            errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+            errno.EFBIG: "the file would be larger than this system allows",
+            errno.EROFS: "the disk is read-only; choose another folder with --out",
+            errno.EACCES: "no permission to write here; choose another folder with --out",
+            errno.EPERM: "no permission to write here; choose another folder with --out",
+            errno.ENOTDIR: "a part of this path is a file, not a folder; choose another folder with --out",
+        }.get(error.errno or 0, error.strerror or str(error))
+        raise StorageError(f"{path}: cannot be written: {remedy}") from error
+
+
+@contextmanager
+def write_atomically(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is synced and takes the place of `path`, else it is removed.
+
+    Raises StorageError; the old file is then untouched.
+    """
+    temporary = path.with_name(f"{path.name}{_TEMPORARY}{os.getpid()}")
+    with storage_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _sync_file(temporary)
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, all of it or nothing."""
+    with write_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write `data` as readable JSON, all of it or nothing."""
+    write_text(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
+
+
+@contextmanager
+def publish_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; on success it gets a manifest, is synced and takes the place of `path`.
+
+    Raises StorageError; what was at `path` before is then untouched.
+    """
+    temporary = path.with_name(f"{path.name}{_TEMPORARY}{os.getpid()}")
+    with storage_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            yield temporary
+            write_manifest(temporary)
+            for file in temporary.rglob("*"):
+                _sync_folder(file) if file.is_dir() else _sync_file(file)
+            _sync_folder(temporary)
+            _take_place(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def _take_place(temporary: Path, path: Path) -> None:
+    if path.exists():
+        old = path.with_name(f"{path.name}.old-{os.getpid()}")
+        path.rename(old)
+        temporary.rename(path)
+        _sync_folder(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        temporary.rename(path)
+        _sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Delete temporary files and folders that a killed process left in `folder`, and put back a folder that was
+    being replaced when its successor never arrived. Returns what was removed."""
+    removed = []
+    for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if _TEMPORARY in entry.name:
+            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+            removed.append(entry)
+        elif re.search(r"\.old-\d+$", entry.name):
+            original = entry.with_name(entry.name.rpartition(".old-")[0])
+            if original.exists():
+                shutil.rmtree(entry, ignore_errors=True)
+                removed.append(entry)
+            else:
+                entry.rename(original)
+    return removed
+
+
+def append_line(path: Path, record: dict[str, Any]) -> None:
+    """Append one JSON line."""
+    with storage_errors(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON lines of a log; a last line cut by a kill is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name == "posix":  # a folder cannot be opened for syncing elsewhere
+        _sync_file(path)
+
+
+# ---------------------------------------------------------------- checking
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path) -> None:
+    """List every file of `folder` with its size and SHA-256 in `manifest.json`."""
+    files = {
+        file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256(file)}
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.name != MANIFEST
+    }
+    (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n", encoding="utf-8")
+
+
+def verify(folder: Path, *, required: bool = True) -> None:
+    """Check every file against the manifest. Raises CheckpointCorrupt naming the first that differs.
+
+    Without `required` a folder that has no manifest passes: it was written by another tool.
+    """
+    manifest = folder / MANIFEST
+    if not manifest.exists():
+        if required:
+            raise CheckpointCorrupt(manifest, "a manifest", "no such file")
+        return
+    try:
+        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        entries = [(str(name), int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CheckpointCorrupt(manifest, "a list of files", "something unreadable") from None
+    for name, size, digest in entries:
+        file = folder / name
+        if not file.is_file():
+            raise CheckpointCorrupt(file, f"{size} bytes", "no such file")
+        if file.stat().st_size != size:
+            raise CheckpointCorrupt(file, f"{size} bytes", f"{file.stat().st_size} bytes")
+        if (found := sha256(file)) != digest:
+            raise CheckpointCorrupt(file, f"SHA-256 {digest[:12]}", found[:12])
+
+
+class Newest(NamedTuple):
+    """The newest checkpoint that verifies, and the newer ones that did not."""
+
+    folder: Path | None
+    rejected: list[CheckpointCorrupt]
+
+
+def newest_checkpoint(folder: Path) -> Newest:
+    """The highest-numbered sub-folder of `folder` whose manifest holds."""
+    remove_leftovers(folder)
+    numbered = (
+        [entry for entry in folder.iterdir() if entry.is_dir() and entry.name.isdigit()] if folder.is_dir() else []
+    )
+    rejected: list[CheckpointCorrupt] = []
+    for entry in sorted(numbered, key=lambda entry: int(entry.name), reverse=True):
+        try:
+            verify(entry)
+        except CheckpointCorrupt as error:
+            rejected.append(error)
+        else:
+            return Newest(entry, rejected)
+    return Newest(None, rejected)
+
+
+def keep_last(folder: Path, count: int) -> None:
+    """Delete all but the `count` highest-numbered checkpoints."""
+    numbered = sorted((entry for entry in folder.iterdir() if entry.name.isdigit()), key=lambda entry: int(entry.name))
+    for entry in numbered[: max(0, len(numbered) - count)]:
+        shutil.rmtree(entry, ignore_errors=True)
+
+
+# ---------------------------------------------------------------- folders that a command owns
+
+
+def claim_folder(path: Path, *, what: str) -> Path:
+    """Make `path` as a new empty folder. Raises InputError if something is there, StorageError if it cannot be made."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path}: already there; choose another place for {what} with --out, or remove it")
+    with storage_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f"probe{_TEMPORARY}{os.getpid()}"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    return path
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process; a dead one's lock is taken over. Raises InputError naming who has it."""
+    lock = folder / LOCK
+    mine = {"pid": os.getpid(), "host": socket.gethostname()}
+    with storage_errors(lock):
+        while True:
+            try:
+                descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+                break
+            except FileExistsError:
+                holder = _holder(lock)
+                if holder is not None and _alive(holder, mine["host"]):
+                    raise InputError(
+                        f"{folder}: in use by process {holder['pid']} on {holder['host']}; wait for it or stop it"
+                    ) from None
+                lock.unlink(missing_ok=True)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(mine, file)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            lock.unlink()
+
+
+def _holder(lock: Path) -> dict[str, Any] | None:
+    try:
+        holder = json.loads(lock.read_text())
+        return holder if {"pid", "host"} <= set(holder) else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _alive(holder: dict[str, Any], host: object) -> bool:
+    if holder["host"] != host:
+        return True  # another machine cannot be asked
+    try:
+        os.kill(int(holder["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return int(holder["pid"]) != os.getpid()
