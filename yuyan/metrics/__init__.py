@@ -1,1 +1,6 @@
-"""."""
+"""What answers are worth, with an interval."""
+
+from yuyan.metrics.interval import Interval, ratio_interval
+from yuyan.metrics.likelihood import bits_per_byte, perplexity
+
+__all__ = ["Interval", "bits_per_byte", "perplexity", "ratio_interval"]

@@ -1,0 +1,35 @@
+"""How far a score would move on other text of the same kind: the bootstrap over documents (Efron 1979).
+
+Tokens of one document are not independent, documents nearly are; so documents are drawn with replacement.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+DRAWS = 1000
+
+
+class Interval(NamedTuple):
+    """The middle 95 % of the bootstrap distribution."""
+
+    low: float
+    high: float
+
+
+def ratio_interval(
+    numerators: np.ndarray, denominators: np.ndarray, *, level: float = 0.95, draws: int = DRAWS, seed: int = 0
+) -> Interval:
+    """The interval of sum(numerators) / sum(denominators), both (documents,). One document has no interval: (nan, nan)."""
+    count = len(numerators)
+    if count < 2:
+        return Interval(float("nan"), float("nan"))
+    random = np.random.default_rng(seed)
+    ratios = np.empty(draws)
+    for draw in range(draws):
+        weights = np.bincount(random.integers(0, count, count), minlength=count)
+        ratios[draw] = (weights @ numerators) / max(float(weights @ denominators), 1e-300)
+    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))

@@ -1,0 +1,92 @@
+"""Cross-entropy of a linear layer's scores, a chunk of tokens at a time, so that the scores of a batch never exist whole.
+
+With V the vocabulary, a batch's scores are the largest tensor of a language model: N x V numbers, three times over
+(scores, probabilities, their gradient). Here each chunk makes its scores, its loss and at once its gradients, and throws
+the scores away; memory is flat in the vocabulary. Softmax and loss are float32 whatever the type of the inputs.
+
+N tokens, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORE = -100
+CHUNK_ELEMENTS = 1 << 21  # scores of one chunk: 8 MiB in float32, about what the caches of one core complex hold
+
+
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
+    """-log softmax(hidden @ weight.T + bias)[label] of every token, float32 (N,); 0 where the label is -100.
+
+    `hidden` (N, D), `weight` (V, D), `bias` (V,) or None, `labels` (N,). Equal to `naive_linear_cross_entropy`.
+    """
+    result: Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, labels)  # type: ignore[no-untyped-call]
+    return result
+
+
+def naive_linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
+    """The same, with all scores in memory: works under vmap, higher derivatives and compilation."""
+    return F.cross_entropy(F.linear(hidden, weight, bias).float(), labels, ignore_index=IGNORE, reduction="none")
+
+
+def _chunks(labels: Tensor, weight: Tensor) -> list[slice]:
+    size = max(16, CHUNK_ELEMENTS // weight.shape[0])
+    return [slice(start, start + size) for start in range(0, len(labels), size)]
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """The forward pass also makes the gradients of the *sum* of the losses, which is what training asks for.
+
+    A backward pass with unequal weights for the tokens makes them anew.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
+        eager = any(t is not None and t.requires_grad for t in (hidden, weight, bias))
+        loss, gradients = _sweep(hidden, weight, bias, labels, None, with_gradients=eager)
+        ctx.save_for_backward(hidden, weight, bias, labels, *gradients)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        hidden, weight, bias, labels, *gradients = ctx.saved_tensors
+        scored = upstream[labels != IGNORE]
+        if len(scored) and not bool((scored == scored[0]).all()):
+            gradients = _sweep(hidden, weight, bias, labels, upstream, with_gradients=True)[1]
+        elif len(scored) and float(scored[0]) != 1.0:
+            gradients = [None if g is None else g * scored[0].to(g.dtype) for g in gradients]
+        return gradients[0], gradients[1], gradients[2], None
+
+
+def _sweep(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, scale: Tensor | None, *, with_gradients: bool
+) -> tuple[Tensor, list[Tensor | None]]:
+    loss = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
+    if not with_gradients:
+        for part in _chunks(labels, weight):
+            loss[part] = naive_linear_cross_entropy(hidden[part], weight, bias, labels[part])
+        return loss, [None, None, None]
+    d_hidden = torch.empty_like(hidden)
+    d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
+    d_bias = None if bias is None else torch.zeros(bias.shape, dtype=torch.float32, device=bias.device)
+    for part in _chunks(labels, weight):
+        scores = F.linear(hidden[part], weight, bias).float()
+        target, scored = labels[part].clamp(min=0)[:, None], labels[part] != IGNORE
+        scores -= torch.logsumexp(scores, 1, keepdim=True)  # log-probabilities
+        loss[part] = -scores.gather(1, target).squeeze(1) * scored
+        d_scores = scores.exp_().scatter_add_(1, target, scores.new_full(target.shape, -1.0))
+        d_scores *= (scored if scale is None else scored * scale[part])[:, None]
+        if d_bias is not None:
+            d_bias += d_scores.sum(0)
+        d_scores = d_scores.to(weight.dtype)
+        torch.mm(d_scores, weight, out=d_hidden[part])
+        d_weight += d_scores.t() @ hidden[part]
+    return loss, [
+        d_hidden,
+        d_weight.to(weight.dtype),
+        None if d_bias is None or bias is None else d_bias.to(bias.dtype),
+    ]

@@ -1,0 +1,25 @@
+"""A network and what it is asked to do, as one module whose forward is the loss.
+
+This is the thing that is sharded, compiled or differentiated by example: all the methods of a model run inside one
+`forward`, and no tool needs to know their names.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import nn
+
+from yuyan.objectives import Batch, Loss, Objective
+from yuyan.objectives.base import LanguageNetwork
+
+
+class Learner(nn.Module):
+    """`forward(batch)` is the objective's loss of the model on the batch."""
+
+    def __init__(self, model: nn.Module, objective: Objective):
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, batch: Batch) -> Loss:
+        return self.objective.loss(cast(LanguageNetwork, self.model), batch)
