@@ -1,0 +1,183 @@
+"""The network: ids in, scores out, through one or two sides and a head.
+
+Three methods are all that training, evaluation and generation use: `encode`, `decode`, `score`. Which family a network
+belongs to is a matter of its config alone.
+
+Shapes: B batch, T tokens, S tokens of the encoder's text, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from yuyan.config import Config
+from yuyan.errors import InputError
+from yuyan.nn.cache import NoCache
+from yuyan.nn.embed import Embedding, EmbeddingModule
+from yuyan.nn.head import Head, LanguageModelHead
+from yuyan.nn.initialise import Initialisation, initialise
+from yuyan.nn.recurrent import Recurrent, RecurrentModule
+from yuyan.nn.stack import Stack, StackModule
+
+Side = Annotated[Stack | Recurrent, Field(discriminator="kind")]
+
+
+class Network(Config):
+    """A language model: an encoder, a decoder, or both, between an embedding and a head."""
+
+    vocab_size: int = Field(gt=0)
+    """How many tokens there are."""
+    hidden_size: int = Field(gt=0)
+    """Width of the hidden states."""
+    embedding: Embedding = Embedding()
+    """How ids become vectors."""
+    encoder: Side | None = None
+    """Reads a whole text."""
+    decoder: Side | None = None
+    """Writes a text from left to right."""
+    head: Head | None = LanguageModelHead()
+    """What scores are given; null is none, for a model that only represents."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Network:
+        if self.encoder is None and self.decoder is None:
+            raise ValueError("a network has an encoder, a decoder or both")
+        if self.decoder is not None and not self.decoder.causal:
+            raise ValueError("decoder: a decoder must not see what comes later; choose another mask, or an encoder")
+        if self.encoder is not None and self.encoder.cross:
+            raise ValueError("encoder.cross: only a decoder reads the output of an encoder")
+        if self.decoder is not None and bool(self.decoder.cross) != (self.encoder is not None):
+            raise ValueError("decoder.cross: true with an encoder, and false without one")
+        for side in (self.encoder, self.decoder):
+            if side is not None:
+                side.filled(self.hidden_size)
+        return self
+
+    @property
+    def embedding_size(self) -> int:
+        """Width of the token vectors."""
+        return self.embedding.size or self.hidden_size
+
+    def filled(self) -> Network:
+        """With every None decided."""
+        sides = {"encoder": self.encoder, "decoder": self.decoder}
+        update: dict[str, Any] = {name: side and side.filled(self.hidden_size) for name, side in sides.items()}
+        update["embedding"] = self.embedding.model_copy(update={"size": self.embedding_size})
+        return self.model_copy(update=update)
+
+    def build(self, seed: int = 0, initialisation: Initialisation | None = None) -> NetworkModule:
+        """The network with weights drawn from `seed`; the global random state is not touched."""
+        with torch.device("meta"):
+            module = NetworkModule(self.filled())
+        module.to_empty(device="cpu")
+        initialise(module, initialisation or Initialisation(), seed)
+        return module
+
+
+class NetworkModule(nn.Module):
+    """A built network."""
+
+    def __init__(self, config: Network):
+        super().__init__()
+        self.config = config
+        self.embedding = EmbeddingModule(config.embedding, config.vocab_size, config.embedding_size)
+        sizes = (config.embedding_size, config.hidden_size)
+        self.encoder = config.encoder.build(*sizes) if config.encoder else None
+        self.decoder = config.decoder.build(*sizes) if config.decoder else None
+        head = config.head
+        self.head = head.build(config.vocab_size, config.hidden_size, config.embedding_size) if head else None
+
+    def encode(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """(B, S) ids to (B, S, D) hidden states; `attention_mask` (B, S) marks real tokens.
+
+        Raises InputError for ids out of range, texts that are too long, and a network without an encoder.
+        """
+        if self.encoder is None:
+            raise InputError("this network has no encoder; use decode")
+        return self._side(self.encoder, input_ids, attention_mask, token_type_ids, None, None, None, None, NoCache())
+
+    def decode(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        memory: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        cache: NoCache | None = None,
+        document_ids: Tensor | None = None,
+    ) -> Tensor:
+        """(B, T) ids to (B, T, D) hidden states, each of which saw only what came before.
+
+        `attention_mask` (B, T) marks the real ones of these tokens; `memory` (B, S, D) is what `encode` gave and
+        `memory_mask` (B, S) its real tokens; with a `cache` the tokens continue those of the last call;
+        `document_ids` (B, T) separates documents packed into one row. Raises InputError as `encode` does.
+        """
+        if self.decoder is None:
+            raise InputError("this network has no decoder; use encode")
+        if (memory is None) != (self.encoder is None):
+            needed = "needs memory, the output of encode" if memory is None else "takes no memory: it has no encoder"
+            raise InputError(f"memory: this network's decoder {needed}")
+        cache = cache or NoCache()
+        hidden = self._side(
+            self.decoder, input_ids, attention_mask, None, position_ids, document_ids, memory, memory_mask, cache
+        )
+        cache.advance(input_ids.shape[1])
+        return hidden
+
+    def score(self, hidden: Tensor) -> Tensor:
+        """(B, T, D) hidden states to (B, T, V) scores, the logarithms of unnormalised probabilities."""
+        weight, bias = self.output_projection()
+        return F.linear(self.before_projection(hidden), weight, bias)
+
+    def before_projection(self, hidden: Tensor) -> Tensor:
+        """All of `score` but its last product."""
+        if self.head is None:
+            raise InputError("this network has no head: it gives hidden states, not scores")
+        out: Tensor = self.head.before_projection(hidden)
+        return out
+
+    def output_projection(self) -> tuple[Tensor, Tensor | None]:
+        """Weight (V, E) and bias (V) of the last product of `score`."""
+        if self.head is None:
+            raise InputError("this network has no head: it gives hidden states, not scores")
+        weight, bias = self.head.output_projection(self.embedding.token.weight)
+        return weight, bias
+
+    def _side(
+        self,
+        side: StackModule | RecurrentModule,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        token_type_ids: Tensor | None,
+        position_ids: Tensor | None,
+        document_ids: Tensor | None,
+        memory: Tensor | None,
+        memory_mask: Tensor | None,
+        cache: NoCache,
+    ) -> Tensor:
+        self._check(input_ids, attention_mask)
+        shape = (input_ids.shape[0], input_ids.shape[1])
+        places = cache.place(shape, input_ids.device, attention_mask, position_ids, document_ids)
+        x = self.embedding(input_ids, token_type_ids, places, side.position)
+        hidden: Tensor = side(x, places, memory, memory_mask, cache)
+        return hidden
+
+    def _check(self, input_ids: Tensor, attention_mask: Tensor | None) -> None:
+        if input_ids.ndim != 2 or not input_ids.numel():
+            raise InputError(f"input_ids: expected rows of tokens, (batch, tokens); got {tuple(input_ids.shape)}")
+        if attention_mask is not None and attention_mask.shape != input_ids.shape:
+            raise InputError(
+                f"attention_mask: {tuple(attention_mask.shape)} does not fit input_ids {tuple(input_ids.shape)}"
+            )
+        if input_ids.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere looking would wait
+            low, high = (int(x) for x in input_ids.aminmax())
+            if low < 0 or high >= self.config.vocab_size:
+                wrong = low if low < 0 else high
+                raise InputError(f"input_ids: {wrong} is not a token; the vocabulary has {self.config.vocab_size}")

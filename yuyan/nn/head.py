@@ -1,0 +1,134 @@
+"""From hidden states to scores: what is asked of a token, in two steps.
+
+`before_projection` is all but the last product, `output_projection` the weights of the last one, so that a loss can
+fuse it with the cross-entropy and never hold all scores at once.
+
+Shapes: B batch, T tokens, D hidden size, E embedding size, V vocabulary or number of labels.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from yuyan.config import Config
+from yuyan.nn.ffn import ACTIVATIONS, Activation
+from yuyan.nn.norm import LayerNorm, Norm
+
+Projection = tuple[Tensor, Tensor | None]
+
+
+class LanguageModelHead(Config):
+    """A score for every token of the vocabulary."""
+
+    kind: Literal["language_model"] = "language_model"
+    tied: bool = True
+    """Whether a token is scored by its own embedding (Press and Wolf 2017)."""
+    scaled: bool = False
+    """Whether hidden states are divided by the root of their width first (T5 v1.0)."""
+    bias: bool = False
+    """Whether each token has a bias."""
+
+    def build(self, vocab_size: int, hidden_size: int, embedding_size: int) -> HeadModule:
+        return LanguageModelHeadModule(self, vocab_size, hidden_size, embedding_size)
+
+
+class MaskedHead(Config):
+    """BERT's: one more layer, then the score of every token with a bias."""
+
+    kind: Literal["masked"] = "masked"
+    activation: Activation = "gelu"
+    """The function of the extra layer."""
+    norm: Norm = LayerNorm(eps=1e-12)
+    """The norm after it."""
+    tied: bool = True
+    """Whether a token is scored by its own embedding."""
+    dense_bias: bool = True
+    """Whether the extra layer has a bias."""
+
+    def build(self, vocab_size: int, hidden_size: int, embedding_size: int) -> HeadModule:
+        return MaskedHeadModule(self, vocab_size, hidden_size, embedding_size)
+
+
+class ReplacedHead(Config):
+    """ELECTRA's discriminator: one score a token, positive if it was replaced."""
+
+    kind: Literal["replaced"] = "replaced"
+    activation: Activation = "gelu"
+    """The function of the layer before the score."""
+
+    def build(self, vocab_size: int, hidden_size: int, embedding_size: int) -> HeadModule:
+        return ReplacedHeadModule(self, hidden_size)
+
+
+Head = Annotated[LanguageModelHead | MaskedHead | ReplacedHead, Field(discriminator="kind")]
+
+
+class HeadModule(nn.Module):
+    """What every head can do."""
+
+    def before_projection(self, hidden: Tensor) -> Tensor:
+        """(B, T, D) to what the last product multiplies."""
+        return hidden
+
+    def output_projection(self, embedding: Tensor) -> Projection:
+        """Weight and bias of the last product; `embedding` (V, E) is the token table, for tied heads."""
+        raise NotImplementedError
+
+
+class LanguageModelHeadModule(HeadModule):
+    """One product, after a projection to the embedding's width where a tied one needs it."""
+
+    def __init__(self, config: LanguageModelHead, vocab_size: int, hidden_size: int, embedding_size: int):
+        super().__init__()
+        self.scale = hidden_size**-0.5 if config.scaled else 1.0
+        down = config.tied and embedding_size != hidden_size
+        self.proj = nn.Linear(hidden_size, embedding_size, bias=False) if down else nn.Identity()
+        self.output = None if config.tied else nn.Linear(hidden_size, vocab_size, bias=config.bias)
+        self.bias = nn.Parameter(torch.zeros(vocab_size)) if config.bias and config.tied else None
+
+    def before_projection(self, hidden: Tensor) -> Tensor:
+        out: Tensor = self.proj(hidden if self.scale == 1.0 else hidden * self.scale)
+        return out
+
+    def output_projection(self, embedding: Tensor) -> Projection:
+        return (embedding, self.bias) if self.output is None else (self.output.weight, self.output.bias)
+
+
+class MaskedHeadModule(HeadModule):
+    """dense, activation, norm; then the product."""
+
+    def __init__(self, config: MaskedHead, vocab_size: int, hidden_size: int, embedding_size: int):
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, embedding_size, bias=config.dense_bias)
+        self.activation = ACTIVATIONS[config.activation]
+        self.norm = config.norm.build(embedding_size)
+        self.output = None if config.tied else nn.Linear(embedding_size, vocab_size, bias=False)
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+
+    def before_projection(self, hidden: Tensor) -> Tensor:
+        out: Tensor = self.norm(self.activation(self.dense(hidden)))
+        return out
+
+    def output_projection(self, embedding: Tensor) -> Projection:
+        return embedding if self.output is None else self.output.weight, self.bias
+
+
+class ReplacedHeadModule(HeadModule):
+    """dense, activation; then one number."""
+
+    def __init__(self, config: ReplacedHead, hidden_size: int):
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.activation = ACTIVATIONS[config.activation]
+        self.output = nn.Linear(hidden_size, 1)
+
+    def before_projection(self, hidden: Tensor) -> Tensor:
+        out: Tensor = self.activation(self.dense(hidden))
+        return out
+
+    def output_projection(self, embedding: Tensor) -> Projection:
+        return self.output.weight, self.output.bias
