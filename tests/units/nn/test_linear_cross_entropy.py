@@ -1,0 +1,80 @@
+"""The chunked loss is the plain one: values, gradients, weights a token, ignored labels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from yuyan.nn import linear_cross_entropy as module
+from yuyan.nn.linear_cross_entropy import IGNORE, linear_cross_entropy, naive_linear_cross_entropy
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", 17 * 40)
+
+
+def tensors(bias: bool, dtype: torch.dtype = torch.float32) -> list[torch.Tensor | None]:
+    parts = [torch.randn(57, 12), torch.randn(40, 12), torch.randn(40) if bias else None]
+    return [None if t is None else t.to(dtype).requires_grad_() for t in parts]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("weighting", ["sum", "mean", "unequal"])
+def test_equals_the_plain_loss(bias: bool, weighting: str) -> None:
+    hidden, weight, offset = tensors(bias)
+    labels = torch.randint(0, 40, (57,))
+    labels[::5] = IGNORE
+    scale = {"sum": torch.ones(57), "mean": torch.full((57,), 1 / 57), "unequal": torch.rand(57)}[weighting]
+    results = []
+    for function in (linear_cross_entropy, naive_linear_cross_entropy):
+        loss = function(hidden, weight, offset, labels)
+        inputs = [t for t in (hidden, weight, offset) if t is not None]
+        results.append((loss, torch.autograd.grad((loss * scale).sum(), inputs)))
+    (ours, ours_gradients), (plain, plain_gradients) = results
+    torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
+    for a, b in zip(ours_gradients, plain_gradients, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    assert (ours[::5] == 0).all()
+
+
+def test_the_formula_written_out() -> None:
+    hidden, weight, offset = tensors(True)
+    labels = torch.randint(0, 40, (57,))
+    scores = (hidden.double() @ weight.double().T + offset.double()).tolist()
+    import math
+
+    expected = [
+        -(row[y] - math.log(sum(math.exp(s) for s in row))) for row, y in zip(scores, labels.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(
+        linear_cross_entropy(hidden, weight, offset, labels).double(),
+        torch.tensor(expected).double(),
+        atol=1e-5,
+        rtol=1e-5,
+    )
+
+
+def test_bfloat16_inputs_keep_a_float32_loss() -> None:
+    hidden, weight, _ = tensors(False, torch.bfloat16)
+    labels = torch.randint(0, 40, (57,))
+    loss = linear_cross_entropy(hidden, weight, None, labels)
+    assert loss.dtype == torch.float32
+    exact = naive_linear_cross_entropy(hidden.float(), weight.float(), None, labels)
+    torch.testing.assert_close(loss, exact, atol=0.05, rtol=0.02)
+    loss.sum().backward()
+    assert hidden.grad is not None and hidden.grad.dtype == torch.bfloat16
+
+
+def test_without_gradients_none_are_made() -> None:
+    hidden, weight, _ = tensors(False)
+    with torch.no_grad():
+        loss = linear_cross_entropy(hidden, weight, None, torch.randint(0, 40, (57,)))
+    assert not loss.requires_grad
+
+
+def test_all_labels_ignored() -> None:
+    hidden, weight, _ = tensors(False)
+    loss = linear_cross_entropy(hidden, weight, None, torch.full((57,), IGNORE))
+    loss.sum().backward()
+    assert loss.abs().sum() == 0 and hidden.grad.abs().sum() == 0
