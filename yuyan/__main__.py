@@ -1,0 +1,6 @@
+"""`python -m yuyan`."""
+
+from yuyan.cli import main
+
+if __name__ == "__main__":
+    main()

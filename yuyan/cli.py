@@ -1,0 +1,195 @@
+"""The `yuyan` command: one verb a command, `key.sub=value` overrides, one line for every mistake.
+
+Exit codes: 0 done, 1 the system or a file failed, 2 the input can be mended, 130 stopped by the user.
+The verbs live in `yuyan.commands`; each is imported when it is used, so that `yuyan --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from yuyan.console import console
+from yuyan.errors import YuyanError
+
+app = typer.Typer(
+    help="From raw text to a language model that works at your task.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+config_app = typer.Typer(help="Show, check and explain configs.", no_args_is_help=True)
+tokenizer_app = typer.Typer(help="Train a tokenizer, or look at one.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+app.add_typer(tokenizer_app, name="tokenizer")
+
+Out = Annotated[Optional[Path], typer.Option("--out", "-o", help="Folder to write; must not exist yet.")]  # noqa: UP045
+Overrides = Annotated[Optional[list[str]], typer.Argument(help="Overrides, such as train.optimizer.lr=3e-4.")]  # noqa: UP045
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was saved.")]
+
+
+@app.command()
+def demo(out: Out = None, budget: Annotated[str, typer.Option(help="Time for the whole ladder.")] = "4m") -> None:
+    """The ladder on the documentation inside your own Python: nothing to download, under five minutes."""
+    from yuyan.commands.demo import demo_command
+
+    demo_command(out, budget)
+
+
+@app.command()
+def ladder(
+    paths: Annotated[list[Path], typer.Argument(help="Text: files or folders (txt, jsonl, csv, tsv, parquet; .gz .zst .zip).")],
+    budget: Annotated[str, typer.Option(help="Time for the whole ladder, such as 10m.")] = "10m",
+    rungs: Annotated[str, typer.Option(help="Which rungs, separated by commas.")] = "unigram,bigram,kn5,lstm,gpt",
+    out: Out = None,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes everything that is drawn.")] = 0,
+    resume: Resume = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print ladder.json to standard output.")] = False,
+    set_: Annotated[Optional[list[str]], typer.Option("--set", help="A key of the data config: split.kind=ordered.")] = None,  # noqa: UP045
+) -> None:
+    """n-gram, LSTM and GPT on your text, under one budget, compared in bits per byte."""
+    from yuyan.commands import ladder as command
+    from yuyan.commands.data import data_config
+
+    title = paths[0].resolve().name.split(".")[0] or "ladder"
+    order = command.LadderOrder(
+        data=data_config(paths, set_ or []),
+        title=title,
+        budget=command.parse_budget(budget),
+        rungs=[name.strip() for name in rungs.split(",") if name.strip()],
+        seed=seed,
+    )
+    folder = out or command.default_ladder_folder(title)
+    result = command.ladder_command(order, folder, resume=resume)
+    command.show(result, folder)
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+
+
+@app.command()
+def train(config: Annotated[Path, typer.Argument(help="A YAML file.")], overrides: Overrides = None, out: Out = None, resume: Resume = False) -> None:
+    """Train what a config describes, in a run folder."""
+    from yuyan.commands.run import RunConfig
+    from yuyan.commands.train import show, train_command
+    from yuyan.config import load_config
+
+    show(train_command(load_config(RunConfig, config, overrides or []).config, out, resume=resume))
+
+
+@app.command()
+def generate(
+    model: Annotated[Path, typer.Argument(help="A run, a rung of a ladder, or a model folder.")],
+    prompt: Annotated[str, typer.Argument(help="The beginning of the text; - reads it from standard input.")],
+    max_tokens: Annotated[Optional[int], typer.Option(help="Stop after so many new tokens.")] = None,  # noqa: UP045
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.8,
+    top_k: Annotated[Optional[int], typer.Option(help="Only the k likeliest tokens.")] = None,  # noqa: UP045
+    top_p: Annotated[Optional[float], typer.Option(help="Only the likeliest tokens with this probability together.")] = None,  # noqa: UP045
+    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
+    no_echo: Annotated[bool, typer.Option("--no-echo", help="Do not print the prompt.")] = False,
+) -> None:
+    """Continue a text, printed as it is written."""
+    from yuyan.commands.generate import generate_command
+
+    settings = {"max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    generate_command(model, prompt, settings, echo=not no_echo)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A run, a rung of a ladder, or a model folder.")],
+    paths: Annotated[list[Path], typer.Argument(help="The text to measure on.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+    set_: Annotated[Optional[list[str]], typer.Option("--set", help="A key of the data config.")] = None,  # noqa: UP045
+) -> None:
+    """Bits per byte and perplexity of a model on your text."""
+    from yuyan.commands.evaluate import evaluate_command
+
+    evaluate_command(model, paths, set_ or [], as_json=as_json)
+
+
+@app.command()
+def data(
+    paths: Annotated[list[Path], typer.Argument(help="Files or folders.")],
+    out: Out = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    set_: Annotated[Optional[list[str]], typer.Option("--set", help="A key of the data config, such as clean.near=false.")] = None,  # noqa: UP045
+) -> None:
+    """What is in your text: what was found, kept and dropped, step by step, with examples."""
+    from yuyan.commands.data import data_command, data_config
+
+    raise typer.Exit(data_command(paths, data_config(paths, set_ or []), out, as_json))
+
+
+@config_app.command("show")
+def config_show(
+    config: Annotated[Path, typer.Argument(help="A YAML file.")],
+    overrides: Overrides = None,
+    why: Annotated[bool, typer.Option("--why", help="Say where each value comes from.")] = False,
+) -> None:
+    """The filled config: every default written."""
+    from yuyan.commands.config import show_command
+
+    show_command(config, overrides or [], why=why)
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """The JSON schema of a config, for editors."""
+    from yuyan.commands.config import schema_command
+
+    schema_command()
+
+
+@config_app.command("explain")
+def config_explain(key: Annotated[Optional[str], typer.Argument(help="A key, such as train.clip.")] = None) -> None:  # noqa: UP045
+    """What a key means, its type and its default."""
+    from yuyan.commands.config import explain_command
+
+    explain_command(key)
+
+
+def main() -> None:
+    """Run the command line; never show a traceback for something the user can mend."""
+    try:
+        code = app(standalone_mode=False)
+    except YuyanError as error:
+        _complain(str(error))
+        code = error.exit_code
+    except KeyboardInterrupt:
+        _complain("stopped")
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except MemoryError:
+        _complain("out of memory: use a smaller model.hidden_size, train.micro_tokens or train.context")
+        code = 1
+    except typer.Abort:
+        code = 130
+    except Exception as error:
+        code = _usage_error(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str) -> None:
+    console.print(f"yuyan: {message}", style="red", markup=False)
+
+
+def _usage_error(error: Exception) -> int:
+    """The command line's own errors (a wrong option) in our form; anything else is our mistake and is raised."""
+    show = getattr(error, "format_message", None)
+    if show is None:
+        raise error
+    _complain(f"{show()} (see yuyan --help)")
+    return int(getattr(error, "exit_code", 2))
+
+
+if __name__ == "__main__":
+    main()
+

@@ -1,0 +1,81 @@
+"""`yuyan config show | schema | explain`: what a config says, what it may say, and what a key means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from yuyan.commands.run import RunConfig
+from yuyan.config import DEFAULT, did_you_mean, dump, flatten, load_config, to_yaml
+from yuyan.console import table
+from yuyan.errors import ConfigError
+
+
+def show_command(path: Path, overrides: list[str], *, why: bool) -> None:
+    """Print the filled config as YAML, or with `why` each value and where it comes from."""
+    loaded = load_config(RunConfig, path, overrides)
+    if not why:
+        print(to_yaml(loaded.config), end="")
+        return
+    rows = []
+    for key, value in flatten(dump(loaded.config)).items():
+        parents = [key.rsplit(".", n)[0] for n in range(key.count(".") + 1)]
+        origin = next((loaded.origin[p] for p in parents if p in loaded.origin), DEFAULT)
+        rows.append([key, yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip(), origin])
+    table(str(path), ["key", "value", "from"], rows, left=3)
+
+
+def schema_command() -> None:
+    """Print the JSON schema."""
+    print(json.dumps(RunConfig.model_json_schema(), indent=1, ensure_ascii=False))
+
+
+def explain_command(key: str | None) -> None:
+    """Print what a key means; without a key, every key. Raises ConfigError for an unknown one."""
+    known = dict(every_key(RunConfig))
+    chosen = known if key is None else {k: f for k, f in known.items() if k == key or k.startswith(key + ".")}
+    if not chosen:
+        raise ConfigError(f"{key}: no such key{did_you_mean(str(key), known)}")
+    rows = [[name, _type(field), _default(field), field.description or ""] for name, field in chosen.items()]
+    table("" if key is None else key, ["key", "type", "default", "meaning"], rows, left=4)
+
+
+def every_key(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """All dotted keys below `model`; where there is a choice of kinds, the keys of each."""
+    for name, field in model.model_fields.items():
+        key = f"{prefix}.{name}" if prefix else name
+        yield key, field
+        seen: set[str] = set()
+        for child in _models(field.annotation):
+            for below, inner in every_key(child, key):
+                if below not in seen:
+                    seen.add(below)
+                    yield below, inner
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        return
+    for argument in get_args(annotation):
+        yield from _models(argument)
+
+
+def _type(field: FieldInfo) -> str:
+    kinds = [str(m.model_fields["kind"].default) for m in _models(field.annotation) if "kind" in m.model_fields]
+    if kinds:
+        return " | ".join(kinds)
+    return str(field.annotation).replace("typing.", "").replace("NoneType", "null").removeprefix("<class '").removesuffix("'>")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    return str(dump(value).get("kind", "...")) if isinstance(value, BaseModel) else str(value)

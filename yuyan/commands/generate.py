@@ -1,0 +1,33 @@
+"""`yuyan generate`: continue a text, printed as it is written."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from yuyan.config import build
+from yuyan.generate import Done, Sampling
+from yuyan.generate.engine import Token
+from yuyan.tasks.language_model import LanguageModel
+from yuyan.tokens import TextStream
+
+
+def generate_command(path: Path, prompt: str, settings: dict[str, Any], *, echo: bool) -> None:
+    """Print the prompt (unless told not to) and its continuation to standard output, piece by piece."""
+    sampling = build(Sampling, {key: value for key, value in settings.items() if value is not None}, where="generate")
+    model = LanguageModel.load(path)
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if echo:
+        _write(text)
+    stream = TextStream(model.tokenizer)
+    for event in model.events(text, sampling):
+        if isinstance(event, Token):
+            _write(stream.put(event.id))
+        elif isinstance(event, Done):
+            _write(stream.finish() + "\n")
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

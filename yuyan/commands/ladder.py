@@ -1,0 +1,328 @@
+"""`yuyan ladder`: the steps of the field, trained on the same text under the same commands, measured in the same unit.
+
+Every rung reads the same tokens and is scored on the same held-out documents in bits per byte. A rung is a folder like any
+other model's: it can be generated from, and the neural ones are runs that `yuyan train` can repeat or continue.
+
+    OUT/
+      data/ tokenizer/ shards/      shared by all rungs
+      rungs/<name>/model/           the model; for neural rungs the whole run
+      rungs/<name>/rung.json        what it reached
+      ladder.json  report.html      all of it, for programs and for people
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from yuyan.commands.corpus import Corpus, make_corpus
+from yuyan.commands.recipe import Measured, gpt_run, lstm_run, measure_machine, vocabulary_for
+from yuyan.commands.run import From, RunConfig, provenance, seconds_of
+from yuyan.commands.train import run_training
+from yuyan.config import dump, to_yaml
+from yuyan.console import progress, say, table
+from yuyan.errors import InputError, Interrupted
+from yuyan.evaluate.likelihood import Likelihood, score_documents, summarise
+from yuyan.evaluate.page import ladder_page
+from yuyan.evaluate.terminal import ladder_table
+from yuyan.generate.sampling import Sampling
+from yuyan.models.ngram import NGram
+from yuyan.store import claim_folder, exclusive, write_json, write_text
+from yuyan.tasks.language_model import LanguageModel
+from yuyan.text import DataConfig
+
+NGRAMS = {"unigram": 1, "bigram": 2, "kn3": 3, "kn5": 5}
+NEURAL: dict[str, Callable[..., RunConfig]] = {"lstm": lstm_run, "gpt": gpt_run}
+RUNGS = ("unigram", "bigram", "kn5", "lstm", "gpt")
+SAMPLES, SAMPLE_TOKENS = 3, 120
+FOR_REPORT = 0.06  # share of the budget kept for measuring and sampling at the end
+
+
+@dataclass(frozen=True)
+class LadderOrder:
+    """What the user asked for."""
+
+    data: DataConfig
+    title: str
+    budget: float
+    rungs: Sequence[str] = RUNGS
+    seed: int = 0
+
+
+def ladder_command(order: LadderOrder, out: Path, *, resume: bool = False) -> dict[str, Any]:
+    """Build the ladder in `out` and return what `ladder.json` says. Raises InputError, StorageError, Interrupted."""
+    started = time.monotonic()
+    check_rungs(order.rungs)
+    if not (resume and (out / "data").is_dir()):
+        claim_folder(out, what="the ladder")
+    with exclusive(out):
+        try:
+            corpus = prepare_corpus(order, out)
+            rungs = climb(order, corpus, out, started)
+        except (KeyboardInterrupt, Interrupted):
+            raise Interrupted(f"stopped; what is done is in {out}. To go on, repeat the command with --resume") from None
+        ladder = summary(order, corpus, rungs, time.monotonic() - started, out)
+        write_json(out / "ladder.json", ladder)
+        write_text(out / "report.html", ladder_page(ladder))
+    return ladder
+
+
+def check_rungs(rungs: Sequence[str]) -> None:
+    """Raises InputError for a rung that does not exist, or for none at all."""
+    known = [*NGRAMS, *NEURAL]
+    for name in rungs:
+        if name not in known:
+            raise InputError(f"--rungs: there is no rung {name!r}; known: {', '.join(known)}")
+    if not rungs:
+        raise InputError(f"--rungs: name at least one of {', '.join(known)}")
+    if len(set(rungs)) != len(rungs):
+        raise InputError("--rungs: each rung can be built once")
+
+
+def prepare_corpus(order: LadderOrder, out: Path) -> Corpus:
+    """Clean, split, tokenise: once, for all rungs."""
+    return make_corpus(shared_config(order), out, choose_vocabulary=vocabulary_for)
+
+
+def shared_config(order: LadderOrder) -> RunConfig:
+    """The config that all rungs share; its model is not built."""
+    return RunConfig.model_validate(
+        {"name": "ladder", "seed": order.seed, "data": order.data, "model": {"kind": "gpt"}, "train": {"steps": 1}},
+        strict=False,
+    )
+
+
+def climb(order: LadderOrder, corpus: Corpus, out: Path, started: float) -> list[dict[str, Any]]:
+    """Build every rung, the counted ones first; the neural ones share what is left of the budget."""
+    counted = [name for name in order.rungs if name in NGRAMS]
+    neural = [name for name in order.rungs if name in NEURAL]
+    done = {name: count_rung(name, corpus, out) for name in counted}
+    machine = measure_machine() if neural else None
+    for index, name in enumerate(neural):
+        left = order.budget * (1 - FOR_REPORT) - (time.monotonic() - started)
+        share = max(5.0, left / (len(neural) - index))
+        done[name] = neural_rung(name, order, corpus, out, share, machine)
+    return [done[name] for name in order.rungs]
+
+
+# ---------------------------------------------------------------- rungs
+
+
+def count_rung(name: str, corpus: Corpus, out: Path) -> dict[str, Any]:
+    """An n-gram model: estimate, save, measure."""
+    folder = out / "rungs" / name
+    if (stored := _stored(folder)) is not None:
+        return stored
+    special, shards = corpus.tokenizer.special, corpus.train
+    begun = time.monotonic()
+    with progress(f"counting {name}"):
+        network = NGram.fit(
+            shards.all_tokens(), shards.offsets, order=NGRAMS[name], vocab_size=corpus.vocab_size,
+            bos=special.bos, eos=special.eos,
+        )  # fmt: skip
+    seconds = time.monotonic() - begun
+    model = LanguageModel(network, corpus.tokenizer, None)
+    model.save(folder / "model")
+    tokens = int(corpus.train.tokens)
+    record = {
+        "name": name, "title": TITLES[name], "kind": "ngram", "parameters": network.num_parameters,
+        "tokens_seen": tokens, "epochs": 1.0, "seconds": seconds, "tokens_per_second": tokens / max(seconds, 1e-9),
+        "validation_curve": [], "training_curve": [], "stopped": "counted",
+        "config": {"kind": "ngram", "order": NGRAMS[name], "smoothing": "interpolated modified Kneser-Ney"},
+    }  # fmt: skip
+    return _finished(record, model, corpus, folder, measure(model, corpus, "validation"), measure(model, corpus, "test"))
+
+
+def neural_rung(
+    name: str, order: LadderOrder, corpus: Corpus, out: Path, seconds: float, machine: Measured | None
+) -> dict[str, Any]:
+    """A network: choose its size for the text and the time, train, measure."""
+    folder = out / "rungs" / name
+    if (stored := _stored(folder)) is not None:
+        return stored
+    if not (folder / "run.yaml").exists():
+        assert machine is not None
+        config = NEURAL[name](corpus, seconds, machine, order.seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "made.json", provenance())
+        write_text(folder / "run.yaml", to_yaml(config))
+    from yuyan.commands.run import open_run
+
+    config = open_run(folder)
+    result = run_training(config, folder, corpus)
+    looks = [record for record in result.log if "validation" in record]
+    steps = [record for record in result.log if "loss" in record]
+    record = {
+        "name": name, "title": TITLES[name], "kind": config.model.kind, "parameters": result.parameters,
+        "tokens_seen": result.tokens, "epochs": result.epochs, "seconds": result.seconds,
+        "tokens_per_second": result.tokens / max(result.seconds, 1e-9),
+        "validation_curve": [
+            {"seconds": r["seconds"], "tokens": r["tokens"], "bits_per_byte": r["validation"]["bits_per_byte"]}
+            for r in looks
+        ],
+        "training_curve": [{"seconds": r["seconds"], "tokens": r["tokens"], "loss": r["loss"]} for r in _thin(steps)],
+        "config": {"model": dump(config.model), "train": dump(config.train)}, "stopped": "budget",
+    }  # fmt: skip
+    model = LanguageModel.load(folder)
+    return _finished(record, model, corpus, folder, result.validation, result.test)
+
+
+def measure(model: LanguageModel, corpus: Corpus, split: str) -> Likelihood | None:
+    """The likelihood of all documents of a split, or None if it has none."""
+    shards = {"validation": corpus.validation, "test": corpus.test}[split]
+    if not len(shards):
+        return None
+    special = corpus.tokenizer.special
+    assert special.bos is not None and special.eos is not None
+    documents = [shards.document(i) for i in range(len(shards))]
+    scores = score_documents(
+        model.network, documents, shards.document_bytes, bos=special.bos, eos=special.eos, context=model.context
+    )
+    return summarise(scores)
+
+
+def _finished(
+    record: dict[str, Any], model: LanguageModel, corpus: Corpus, folder: Path,
+    validation: Likelihood | None, test: Likelihood | None,
+) -> dict[str, Any]:  # fmt: skip
+    score = test or validation
+    assert score is not None
+    record |= {
+        "bits_per_byte": score.bits_per_byte, "interval": list(score.interval), "perplexity": score.perplexity,
+        "perplexity_unit": "token", "held_out": "test" if test else "validation",
+        "validation_bits_per_byte": None if validation is None else validation.bits_per_byte,
+        "bytes_on_disk": sum(f.stat().st_size for f in (folder / "model").rglob("*") if f.is_file()),
+        "folder": f"rungs/{record['name']}", "samples": samples(model, corpus),
+    }  # fmt: skip
+    write_json(folder / "rung.json", record)
+    low, high = score.interval
+    say(
+        f"{record['title']:<28} {score.bits_per_byte:.3f} bits/byte ({low:.3f} to {high:.3f})   "
+        f"{record['seconds']:.1f} s"
+    )
+    return record
+
+
+def samples(model: LanguageModel, corpus: Corpus) -> list[dict[str, str]]:
+    """Three continuations of the beginnings of held-out documents, the same for every rung."""
+    texts = []
+    for number, prompt in enumerate(corpus.prompts(SAMPLES)):
+        sampling = Sampling(temperature=0.8, top_p=0.95, seed=number, max_tokens=SAMPLE_TOKENS)
+        texts.append({"prompt": prompt, "text": model.generate(prompt, sampling)})
+    return texts
+
+
+def _stored(folder: Path) -> dict[str, Any] | None:
+    file = folder / "rung.json"
+    if not file.is_file():
+        return None
+    record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return record
+
+
+def _thin(records: list[dict[str, Any]], most: int = 600) -> list[dict[str, Any]]:
+    if len(records) <= most:
+        return records
+    return [records[i] for i in np.linspace(0, len(records) - 1, most).astype(int)]
+
+
+# ---------------------------------------------------------------- the story at the end
+
+TITLES = {
+    "unigram": "unigram", "bigram": "bigram", "kn3": "Kneser-Ney 3-gram", "kn5": "Kneser-Ney 5-gram", "lstm": "LSTM",
+    "gpt": "GPT",
+}  # fmt: skip
+
+
+def summary(
+    order: LadderOrder, corpus: Corpus, rungs: list[dict[str, Any]], seconds: float, out: Path
+) -> dict[str, Any]:
+    """What `ladder.json` says."""
+    best = min(rungs, key=lambda rung: float(rung["bits_per_byte"]))
+    made = provenance()
+    return {
+        "title": order.title, "created": made["created"], "command": made["command"], "language": corpus.language,
+        "corpus": corpus.report,
+        "tokenizer": {"kind": corpus.tokenizer_kind, "vocab_size": len(corpus.tokenizer),
+                      "bytes_per_token": corpus.train.bytes / max(1, corpus.train.tokens)},
+        "budget_seconds": order.budget, "rungs": rungs, "best": best["name"], "verdict": verdict(rungs, order.budget),
+        "next": next_commands(out, best["name"]),
+        "environment": {**made["versions"], **made["hardware"], "threads": torch.get_num_threads(), "seed": order.seed},
+        "seconds_total": seconds,
+    }  # fmt: skip
+
+
+def verdict(rungs: list[dict[str, Any]], budget: float) -> list[str]:
+    """What the table means, in sentences; if counting wins at this budget, it says so."""
+    best = min(rungs, key=lambda rung: float(rung["bits_per_byte"]))
+    sentences = [
+        f"{best['title']} is the best rung: {best['bits_per_byte']:.3f} bits per byte of held-out text "
+        f"(95 % interval {best['interval'][0]:.3f} to {best['interval'][1]:.3f})."
+    ]
+    neural = [rung for rung in rungs if rung["kind"] != "ngram"]
+    counted = [rung for rung in rungs if rung["kind"] == "ngram"]
+    if best["kind"] == "ngram" and neural:
+        sentences.append(
+            f"At this budget ({budget / 60:.0f} min) counting beats the networks: give them more time with --budget, "
+            "or more text."
+        )
+    elif counted and neural:
+        rival = min(counted, key=lambda rung: float(rung["bits_per_byte"]))
+        gain = 1 - best["bits_per_byte"] / rival["bits_per_byte"]
+        sentences.append(f"That is {100 * gain:.1f} % fewer bits than the best counted model, {rival['title']}.")
+    return sentences
+
+
+def next_commands(out: Path, best: str) -> list[str]:
+    """What to try now."""
+    return [
+        f"yuyan generate {out}/rungs/{best} 'Once upon a time'",
+        f"yuyan generate {out}/rungs/{best} 'The' --temperature 0",
+        f"yuyan ladder YOUR_FOLDER --budget 10m --out {out.parent / 'mine'}",
+    ]
+
+
+def show(ladder: dict[str, Any], out: Path) -> None:
+    """The end of the command: table, samples, where the report is, what to try."""
+    columns, rows = ladder_table(ladder)
+    table(ladder["title"], columns, rows)
+    for sentence in ladder["verdict"]:
+        say(sentence)
+    for number in range(SAMPLES):
+        prompt = ladder["rungs"][0]["samples"][number]["prompt"] if ladder["rungs"][0]["samples"] else ""
+        if prompt:
+            say(f"\nsample {number + 1}, after {prompt!r}:")
+        for rung in ladder["rungs"]:
+            text = " ".join(rung["samples"][number]["text"].split())[:220] if rung["samples"] else ""
+            say(f"  {rung['title']:<18} {text}")
+    say(f"\nreport: {out / 'report.html'}  (open it in a browser)")
+    say("next:")
+    for command in ladder["next"]:
+        say(f"  {command}")
+
+
+def default_ladder_folder(title: str) -> Path:
+    """`ladders/<title>`, or with a number behind it if that is taken."""
+    base = Path("ladders") / title
+    number, folder = 2, base
+    while folder.exists():
+        folder, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return folder
+
+
+def parse_budget(text: str) -> float:
+    """Seconds; at least ten. Raises InputError."""
+    seconds = seconds_of(text)
+    if seconds < 10:
+        raise InputError(f"--budget {text}: a ladder needs at least 10s")
+    return seconds
+
+
+__all__ = ["From", "LadderOrder", "default_ladder_folder", "ladder_command", "parse_budget", "show"]

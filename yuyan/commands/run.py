@@ -1,0 +1,200 @@
+"""The config of a run, and the folder a run lives in.
+
+    <name>-<fingerprint>/
+      run.yaml          the filled config: every default written, nothing implied
+      made.json         versions, hardware, command line, hashes of the data
+      data/ tokenizer/ shards/    what the text became (or where it was taken from)
+      log.jsonl         one update or evaluation a line
+      state/000300/     everything to go on from; the newest complete one counts
+      model/            the best so far, in Hugging Face layout
+      reports/          scores with intervals
+
+This is the composition root: the unions that mix layers are spelled here and nowhere lower.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+
+from yuyan.config import Config, dump, fingerprint, flatten, load_config, to_yaml
+from yuyan.errors import ConfigError, InputError
+from yuyan.generate.sampling import Sampling
+from yuyan.models.presets import ModelConfig
+from yuyan.objectives import NextToken, ObjectiveConfig
+from yuyan.store import claim_folder, write_json, write_text
+from yuyan.text import DataConfig
+from yuyan.tokens import TokenizerConfig
+from yuyan.tokens.train import BytePairConfig
+from yuyan.train import AdamW, OptimizerConfig, Precision, Schedule, WarmupStableDecay
+
+RUNS = Path("runs")
+
+
+def seconds_of(text: str) -> float:
+    """`90s`, `10m`, `1.5h` as seconds. Raises ConfigError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", text)
+    if not match or float(match[1]) == 0:
+        raise ConfigError(f"{text!r} is not a time; write 90s, 10m or 1.5h")
+    return float(match[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[match[2]]
+
+
+class From(Config):
+    """Something made before, taken from its folder."""
+
+    kind: Literal["from"] = "from"
+    path: str
+    """The folder."""
+
+
+class TrainConfig(Config):
+    """How long, how fast, how exact."""
+
+    steps: int | None = Field(None, ge=1)
+    """Updates to take. Exactly one of `steps` and `budget`; only `steps` can be repeated bit for bit."""
+    budget: str | None = None
+    """Time to train, such as 10m; the schedule follows the clock."""
+    context: int = Field(256, ge=2)
+    """Tokens of one row: how far back a Transformer can look."""
+    batch_tokens: int = Field(4096, ge=1)
+    """Tokens of one update over all processes; rounded down to whole rows."""
+    micro_tokens: int | None = Field(None, ge=1)
+    """Tokens of one forward pass; smaller needs less memory and changes nothing else."""
+    optimizer: OptimizerConfig = AdamW()
+    """What turns gradients into steps."""
+    schedule: Schedule = WarmupStableDecay()
+    """How the learning rate moves."""
+    clip: float | None = Field(1.0, gt=0)
+    """Largest norm of the gradient; null for none."""
+    precision: Precision = "auto"
+    """Number format of the computation; auto is bfloat16 where the processor has it."""
+    threads: int | None = Field(None, ge=1)
+    """Threads to compute with; by default one a core. Another number changes the order of sums."""
+    save_every: str = "60s"
+    """Time between checkpoints."""
+    save_steps: int | None = Field(None, ge=1)
+    """Also save after every so many steps."""
+    keep: int = Field(2, ge=1)
+    """Checkpoints to keep."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.steps is None) == (self.budget is None):
+            raise ValueError("give exactly one of train.steps and train.budget")
+        for value in (self.budget, self.save_every):
+            if value is not None:
+                seconds_of(value)
+        return self
+
+
+class EvaluateConfig(Config):
+    """When and on how much text to measure."""
+
+    every: int | None = Field(None, ge=1)
+    """Updates between two looks at the validation text; by default about twenty looks a run."""
+    tokens: int = Field(60_000, ge=1)
+    """How much of the validation text such a look reads; the last one reads all."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many looks without a better one."""
+
+
+class RunConfig(Config):
+    """One run, from text to a trained and measured model."""
+
+    name: str = Field("run", pattern=r"^[\w][\w.-]*$")
+    """What to call it; a part of the folder's name."""
+    seed: int = Field(0, ge=0)
+    """Fixes the order of the data, the first weights, and dropout."""
+    data: DataConfig | From
+    """The text, or the data folder of another run."""
+    tokenizer: TokenizerConfig | From = Field(default_factory=BytePairConfig)
+    """How text becomes tokens."""
+    model: ModelConfig
+    """What to train."""
+    objective: ObjectiveConfig = NextToken()
+    """What to train it for."""
+    train: TrainConfig
+    """How to train it."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """How to measure it on the way."""
+    generate: Sampling = Sampling()
+    """How to write samples."""
+
+
+def default_folder(config: RunConfig) -> Path:
+    """Where a run goes when the user names no place: the same config, the same place."""
+    return RUNS / f"{config.name}-{fingerprint(config)[:6]}"
+
+
+def create_run(config: RunConfig, folder: Path) -> Path:
+    """Claim `folder` and write what is known before the first step."""
+    claim_folder(folder, what="the run")
+    write_text(folder / "run.yaml", to_yaml(config))
+    write_json(folder / "made.json", provenance())
+    return folder
+
+
+def open_run(folder: Path) -> RunConfig:
+    """The config of an existing run. Raises InputError if `folder` is none."""
+    if not (folder / "run.yaml").is_file():
+        raise InputError(f"{folder}: not a run: there is no run.yaml in it")
+    return load_config(RunConfig, folder / "run.yaml").config
+
+
+def check_same(config: RunConfig, stored: RunConfig, folder: Path) -> None:
+    """A run goes on only as what it was. Raises InputError that lists the keys which differ."""
+    mine, theirs = flatten(dump(config)), flatten(dump(stored))
+    different = [key for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]
+    if different:
+        said = "; ".join(f"{key}: {theirs.get(key)!r} there, {mine.get(key)!r} here" for key in different[:6])
+        raise InputError(f"{folder}: cannot go on as another run: {said}. Use --out for a new run")
+
+
+def provenance() -> dict[str, Any]:
+    """Where, when and with what something was made."""
+    return {
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": " ".join(["yuyan", *sys.argv[1:]]),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "yuyan": _version()},
+        "commit": _commit(),
+        "hardware": {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "system": platform.platform(),
+    }
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("yuyan")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True, text=True, timeout=5, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="ignore").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

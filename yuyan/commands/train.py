@@ -1,0 +1,304 @@
+"""`yuyan train`: from a config to a trained and measured model in a run folder. Read it from top to bottom."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from yuyan.commands.card import model_card
+from yuyan.commands.corpus import Corpus, make_corpus
+from yuyan.commands.interrupt import StopRequest, stop_on_signal
+from yuyan.commands.run import RunConfig, check_same, create_run, default_folder, open_run, seconds_of
+from yuyan.config import dump
+from yuyan.console import Task, progress, say, table, warn
+from yuyan.corpus import Batches, Packed, Shards
+from yuyan.errors import CheckpointCorrupt, InputError, Interrupted
+from yuyan.evaluate.likelihood import Likelihood, score_documents, summarise
+from yuyan.models.network import NetworkModule
+from yuyan.models.presets import readable_context
+from yuyan.store import (
+    append_line,
+    exclusive,
+    keep_last,
+    newest_checkpoint,
+    publish_folder,
+    read_lines,
+    write_json,
+    write_text,
+)
+from yuyan.tasks.language_model import LanguageModel
+from yuyan.train import Learner, MasterWeights, PlainStep, Plan, State, Update, parameter_kinds, resolve, train
+from yuyan.train.allocator import keep_freed_memory
+from yuyan.train.state import stored_threads
+
+LOOKS = 20  # at the validation text, over a run
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run came to."""
+
+    folder: Path
+    validation: Likelihood
+    test: Likelihood | None
+    parameters: int
+    tokens: int
+    epochs: float
+    seconds: float
+    log: list[dict[str, Any]] = field(repr=False)
+
+
+def train_command(config: RunConfig, out: Path | None, *, resume: bool) -> Trained:
+    """Train, or go on training. Raises InputError, StorageError, CheckpointCorrupt, Interrupted."""
+    folder = out or default_folder(config)
+    if resume and (folder / "run.yaml").exists():
+        check_same(config, open_run(folder), folder)
+    elif resume and out is not None and not folder.exists():
+        raise InputError(f"{folder}: nothing to go on with; leave out --resume to start")
+    else:
+        create_run(config, folder)
+    with exclusive(folder):
+        corpus = make_corpus(config, folder)
+        return run_training(config, folder, corpus)
+
+
+def run_training(config: RunConfig, folder: Path, corpus: Corpus) -> Trained:
+    """The middle of it: a corpus is there, `folder` belongs to us."""
+    keep_freed_memory()
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    session = _Session(config, folder, corpus)
+    session.go_on()
+    title = f"training {config.name} ({session.parameters / 1e6:.2f} M parameters)"
+    with stop_on_signal() as stop, progress(title, 1.0) as bar:
+        session.run(bar, stop)
+    return session.finish()
+
+
+class _Session:
+    """One process's work on a run: its state, and what it does between updates."""
+
+    def __init__(self, config: RunConfig, folder: Path, corpus: Corpus):
+        self.config, self.folder, self.corpus = config, folder, corpus
+        torch.manual_seed(config.seed)
+        self.model: NetworkModule = config.model.build(corpus.vocab_size, config.seed)
+        self.context = readable_context(self.model.config, config.train.context)
+        self.parameters = sum(p.numel() for p in self.model.parameters())
+        learner = Learner(self.model, config.objective)
+        kinds = parameter_kinds(learner)
+        weights = MasterWeights(learner, resolve(config.train.precision, torch.device("cpu")))
+        self.exact = copy.deepcopy(self.model).float()  # float32, for files and reports
+        optimizer = config.train.optimizer.build(weights.masters, kinds)
+        self.state = State(learner, weights, optimizer, self._batches())
+        budget = config.train.budget
+        self.plan = Plan(steps=config.train.steps, seconds=None if budget is None else seconds_of(budget))
+        self.log = folder / "log.jsonl"
+        self.looks_since_best, self.last_saved = 0, time.monotonic()
+        self.step_saved = -1
+
+    def _batches(self) -> Batches:
+        settings, special = self.config.train, self.corpus.tokenizer.special
+        rows = Packed(self.corpus.train, settings.context, seed=self.config.seed, bos=special.bos, eos=special.eos)
+        batch_rows = max(1, settings.batch_tokens // settings.context)
+        micro_rows = max(1, (settings.micro_tokens or settings.batch_tokens) // settings.context)
+        self.rows_per_epoch = len(rows)
+        return Batches(
+            rows, batch_rows=batch_rows, micro_rows=min(micro_rows, batch_rows), example=self.config.objective.example,
+            seed=self.config.seed,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------ before
+
+    def go_on(self) -> None:
+        """Load the newest checkpoint that is whole, if there is one."""
+        newest = newest_checkpoint(self.folder / "state")
+        for error in newest.rejected:
+            warn(f"{error}; going back to {newest.folder.name if newest.folder else 'an older one'}")
+        if newest.folder is None:
+            if newest.rejected:
+                raise CheckpointCorrupt(self.folder / "state", "a whole checkpoint", f"{len(newest.rejected)} damaged")
+            if self.log.exists():
+                write_text(self.log, "")
+            return
+        if (threads := stored_threads(newest.folder)) != torch.get_num_threads():
+            warn(
+                f"{newest.folder}: was computed with {threads} threads, now {torch.get_num_threads()}: sums come out "
+                f"in another order, so the run is not repeated bit for bit (train.threads={threads} would)"
+            )
+        self.state.load(newest.folder)
+        self.step_saved = self.state.step
+        kept = [record for record in read_lines(self.log) if record["step"] <= self.state.step]
+        with_newlines = "".join(_json_line(record) for record in kept)
+        write_text(self.log, with_newlines)
+        say(f"going on from step {self.state.step}")
+
+    # ------------------------------------------------------------ between updates
+
+    def run(self, bar: Task, stop: StopRequest) -> None:
+        """Train until the plan is fulfilled, patience is lost, or somebody asks to stop."""
+        step = PlainStep(self.plan, self.config.train.schedule, clip=self.config.train.clip)
+        started, tokens = time.monotonic(), self.state.tokens
+        next_look = self._next_look()
+        for update in train(self.state, self.state.batches, step):
+            speed = (self.state.tokens - tokens) / max(1e-9, time.monotonic() - started)
+            append_line(self.log, _update_record(update, speed))
+            done = self.plan.done(self.state)
+            if self._position() >= next_look or done:
+                self.look(whole=done)
+                next_look = self._next_look()
+            bar.set(self.plan.progress(self.state), self._note(update, speed))
+            if stop or done or self._lost_patience() or self._due_to_save(update.step):
+                self.save()
+            if stop:
+                self._say_how_to_go_on(stop)
+            if self._lost_patience():
+                say(f"stopped early: {self.looks_since_best} looks at the validation text brought nothing better")
+                return
+
+    def look(self, *, whole: bool) -> None:
+        """Measure the validation text, log it, and keep the model if it is the best so far."""
+        limit = None if whole else self.config.evaluate.tokens
+        score = self.measure(self.model, self.corpus.validation, limit)
+        improved = score.bits_per_byte < self.state.best.get("bits_per_byte", math.inf)
+        self.looks_since_best = 0 if improved else self.looks_since_best + 1
+        append_line(self.log, {
+            "step": self.state.step, "tokens": self.state.tokens, "seconds": round(self.state.seconds, 3),
+            "validation": {"bits_per_byte": score.bits_per_byte, "interval": list(score.interval),
+                           "perplexity": score.perplexity, "tokens": score.tokens, "nats": score.nats},
+        })  # fmt: skip
+        if improved:
+            self.state.best = {"step": self.state.step, "bits_per_byte": score.bits_per_byte}
+            self._exact_model().save(self.folder / "model")
+
+    def measure(self, model: NetworkModule, shards: Shards, limit: int | None) -> Likelihood:
+        """The likelihood of `shards`, or of about `limit` tokens of them, evenly spread."""
+        chosen = _spread(shards, limit)
+        documents, special = [shards.document(i) for i in chosen], self.corpus.tokenizer.special
+        assert special.bos is not None and special.eos is not None
+        scores = score_documents(
+            model, documents, shards.document_bytes[chosen], bos=special.bos, eos=special.eos, context=self.context
+        )
+        return summarise(scores)
+
+    def save(self) -> None:
+        """Write a checkpoint, and drop the oldest."""
+        if self.step_saved == self.state.step:
+            return
+        self.state.save(self.folder / "state" / f"{self.state.step:08d}")
+        keep_last(self.folder / "state", self.config.train.keep)
+        self.last_saved, self.step_saved = time.monotonic(), self.state.step
+
+    def _exact_model(self) -> LanguageModel:
+        with torch.no_grad():
+            exact = dict(self.exact.named_parameters())
+            for name, master in self.state.weights.masters.items():
+                exact[name.removeprefix("model.")].copy_(master)
+        return LanguageModel(self.exact, self.corpus.tokenizer, self.context)
+
+    def _position(self) -> float:
+        return self.state.step if self.plan.steps is not None else self.state.seconds
+
+    def _next_look(self) -> float:
+        if self.config.evaluate.every is not None:
+            return (self.state.step // self.config.evaluate.every + 1) * self.config.evaluate.every
+        if self.plan.steps is not None:
+            every = max(1, self.plan.steps // LOOKS)
+            return (self.state.step // every + 1) * every
+        assert self.plan.seconds is not None
+        return self.state.seconds + self.plan.seconds / LOOKS
+
+    def _due_to_save(self, step: int) -> bool:
+        every = self.config.train.save_steps
+        if every is not None and step % every == 0:
+            return True
+        return time.monotonic() - self.last_saved >= seconds_of(self.config.train.save_every)
+
+    def _lost_patience(self) -> bool:
+        patience = self.config.evaluate.patience
+        return patience is not None and self.looks_since_best >= patience
+
+    def _note(self, update: Update, speed: float) -> str:
+        best = self.state.best.get("bits_per_byte")
+        return (
+            f"step {update.step}  loss {update.loss:.3f}"
+            + (f"  best {best:.3f} bits/byte" if best else "")
+            + f"  {speed / 1000:.1f}k tokens/s"
+        )
+
+    def _say_how_to_go_on(self, stop: StopRequest) -> None:
+        raise Interrupted(
+            f"stopped by {stop.signal} after step {self.state.step}, all saved. To go on:\n"
+            f"  yuyan train {self.folder / 'run.yaml'} --out {self.folder} --resume"
+        )
+
+    # ------------------------------------------------------------ after
+
+    def finish(self) -> Trained:
+        """Measure the best model on all of the validation and test text, in float32, and write report and card."""
+        best = LanguageModel.load(self.folder / "model")
+        assert isinstance(best.network, NetworkModule)
+        validation = self.measure(best.network, self.corpus.validation, None)
+        test = self.measure(best.network, self.corpus.test, None) if len(self.corpus.test) else None
+        batch = max(1, self.config.train.batch_tokens // self.config.train.context)
+        result = Trained(
+            folder=self.folder, validation=validation, test=test, parameters=self.parameters, tokens=self.state.tokens,
+            epochs=self.state.step * batch / max(1, self.rows_per_epoch), seconds=self.state.seconds,
+            log=read_lines(self.log),
+        )  # fmt: skip
+        write_json(self.folder / "reports" / f"{self.state.step:08d}.json", report_of(result, self.state.best))
+        with publish_folder(self.folder / "model") as temporary:
+            best.write(temporary)
+            card = model_card(self.config, result, self.corpus, self.context)
+            (temporary / "README.md").write_text(card, encoding="utf-8")
+        return result
+
+
+def report_of(result: Trained, best: dict[str, Any]) -> dict[str, Any]:
+    """The scores of a run as plain data."""
+    return {
+        "best_step": best.get("step"), "validation": dump(result.validation),
+        "test": None if result.test is None else dump(result.test), "parameters": result.parameters,
+        "tokens_seen": result.tokens, "epochs": result.epochs, "seconds": result.seconds,
+    }  # fmt: skip
+
+
+def show(result: Trained) -> None:
+    """The table at the end, and what to try next."""
+    rows = []
+    for name, score in (("validation", result.validation), ("test", result.test)):
+        if score is not None:
+            low, high = score.interval
+            rows.append([name, f"{score.bits_per_byte:.4f}", f"{low:.4f} to {high:.4f}", f"{score.perplexity:.2f}",
+                         f"{score.tokens:,}", f"{score.documents:,}"])  # fmt: skip
+    table("held-out text", ["split", "bits/byte", "95 % interval", "perplexity/token", "tokens", "documents"], rows)
+    say(
+        f"{result.parameters / 1e6:.2f} M parameters, {result.tokens:,} tokens seen ({result.epochs:.1f} epochs), "
+        f"{result.seconds:.0f} s, {result.tokens / max(result.seconds, 1e-9) / 1000:.1f}k tokens/s"
+    )
+    say(f"the run is in {result.folder}; now try:\n  yuyan generate {result.folder} 'Once upon a time'")
+
+
+def _spread(shards: Shards, limit: int | None) -> np.ndarray:
+    lengths = np.diff(shards.offsets)
+    if limit is None or lengths.sum() <= limit:
+        return np.arange(len(shards))
+    count = max(1, int(len(shards) * limit / lengths.sum()))
+    return np.unique(np.linspace(0, len(shards) - 1, count).astype(np.int64))
+
+
+def _update_record(update: Update, speed: float) -> dict[str, Any]:
+    record = update._asdict() | {"tokens_per_second": round(speed, 1), "seconds": round(update.seconds, 3)}
+    return {key: (None if isinstance(v, float) and not math.isfinite(v) else v) for key, v in record.items()}
+
+
+def _json_line(record: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(record, ensure_ascii=False) + "\n"

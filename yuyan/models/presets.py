@@ -1,0 +1,128 @@
+"""Networks under the names people look for: `gpt`, `lstm`, and `network` for everything else.
+
+A preset chooses the seams (norm, positions, feed-forward ...) as published models do and leaves the sizes to the user;
+`network` spells every seam.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from yuyan.config import Config
+from yuyan.errors import ConfigError
+from yuyan.models.network import Network, NetworkModule
+from yuyan.nn.attention import Heads
+from yuyan.nn.embed import Embedding
+from yuyan.nn.ffn import Gated
+from yuyan.nn.head import LanguageModelHead
+from yuyan.nn.initialise import Initialisation
+from yuyan.nn.norm import RMSNorm
+from yuyan.nn.position import Learned, Rotary
+from yuyan.nn.recurrent import Recurrent
+from yuyan.nn.stack import Stack
+
+
+class Gpt(Config):
+    """A decoder in the layout of Qwen3, which is Llama's with a norm on queries and keys: rotary positions, RMSNorm
+    before each part, SwiGLU, no biases (Touvron et al. 2023, section 2.2; Yang et al. 2025, section 2)."""
+
+    kind: Literal["gpt"] = "gpt"
+    hidden_size: int = Field(192, gt=0)
+    """Width of the hidden states."""
+    num_layers: int = Field(4, gt=0)
+    """How many blocks."""
+    num_heads: int = Field(6, gt=0)
+    """Attention heads in each block."""
+    key_value_heads: int | None = Field(None, gt=0)
+    """Heads of keys and values, each shared by a group of queries; by default as many as heads."""
+    intermediate_size: int | None = Field(None, gt=0)
+    """Width of the feed-forward layer; by default 8/3 of the hidden size, rounded up to a multiple of 64."""
+    tied: bool = True
+    """Whether the scores use the embedding's weights."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of each part's output that is dropped while training."""
+    initialisation: Initialisation = Initialisation()
+    """How the weights start."""
+
+    def network(self, vocab_size: int) -> Network:
+        """Every seam spelled out."""
+        inner = self.intermediate_size or -(-self.hidden_size * 8 // 3 // 64) * 64
+        heads = Heads(count=self.num_heads, key_value_heads=self.key_value_heads, qk_norm=RMSNorm())
+        stack = Stack(
+            num_layers=self.num_layers, heads=heads, ffn=Gated(intermediate_size=inner), norm=RMSNorm(),
+            position=Rotary(), dropout=self.dropout,
+        )  # fmt: skip
+        return Network(
+            vocab_size=vocab_size, hidden_size=self.hidden_size, embedding=Embedding(dropout=self.dropout),
+            decoder=stack, head=LanguageModelHead(tied=self.tied),
+        )  # fmt: skip
+
+    def build(self, vocab_size: int, seed: int) -> NetworkModule:
+        """A network with fresh weights."""
+        return self.network(vocab_size).build(seed, self.initialisation)
+
+
+class Lstm(Config):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000)."""
+
+    kind: Literal["lstm"] = "lstm"
+    hidden_size: int = Field(384, gt=0)
+    """Width of the state."""
+    embedding_size: int | None = Field(None, gt=0)
+    """Width of the token vectors; by default the hidden size."""
+    num_layers: int = Field(1, gt=0)
+    """Layers on top of each other."""
+    tied: bool = True
+    """Whether the scores use the embedding's weights (Press & Wolf 2017)."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of inputs, outputs and what lies between layers that is dropped while training."""
+    initialisation: Initialisation = Initialisation(embedding_std=0.05)
+    """How the weights start."""
+
+    def network(self, vocab_size: int) -> Network:
+        """Every seam spelled out."""
+        side = Recurrent(cell="lstm", num_layers=self.num_layers, dropout=self.dropout, output_dropout=self.dropout)
+        return Network(
+            vocab_size=vocab_size, hidden_size=self.hidden_size, decoder=side,
+            embedding=Embedding(size=self.embedding_size, dropout=self.dropout), head=LanguageModelHead(tied=self.tied),
+        )  # fmt: skip
+
+    def build(self, vocab_size: int, seed: int) -> NetworkModule:
+        """A network with fresh weights."""
+        return self.network(vocab_size).build(seed, self.initialisation)
+
+
+class Custom(Config):
+    """A network whose every seam is in the config."""
+
+    kind: Literal["network"] = "network"
+    architecture: Network
+    """The seams; its `vocab_size` must be the tokenizer's."""
+    initialisation: Initialisation = Initialisation()
+    """How the weights start."""
+
+    def network(self, vocab_size: int) -> Network:
+        """As given. Raises ConfigError if it is made for another number of tokens."""
+        if self.architecture.vocab_size != vocab_size:
+            raise ConfigError(
+                f"model.architecture.vocab_size: {self.architecture.vocab_size}, but the tokenizer has {vocab_size} tokens"
+            )
+        return self.architecture
+
+    def build(self, vocab_size: int, seed: int) -> NetworkModule:
+        """A network with fresh weights."""
+        return self.network(vocab_size).build(seed, self.initialisation)
+
+
+ModelConfig = Annotated[Gpt | Lstm | Custom, Field(discriminator="kind")]
+
+
+def readable_context(network: Network, trained: int) -> int | None:
+    """How many tokens a network can look at, trained on rows of `trained`: None where a state is carried on."""
+    if isinstance(network.decoder, Recurrent):
+        return None
+    if network.decoder is not None and isinstance(network.decoder.position, Learned):
+        return min(trained, network.decoder.position.max_position_embeddings)
+    return trained
