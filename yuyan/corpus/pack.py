@@ -1,0 +1,202 @@
+"""Rows of equal length cut from documents, without waste, in an order that is a function of (seed, epoch, index).
+
+`Packed`: each epoch puts the documents in a fresh order and joins them, `<s> document </s> <s> document </s> ...`, into a
+ring of N tokens. From a random place on, the ring is cut into rows of `length` + 1 tokens, each overlapping the next by
+one, so that a row gives `length` inputs and, one to the right, `length` labels; the rows too come in a random order.
+Walking once around the ring makes every token an input once and a label once. When `length` does not divide N, the last
+row goes on a little on the second lap: the few tokens after the starting place are then read twice in this epoch.
+
+`Stream`: one long text without documents, cut into windows from a random offset on, in a random order.
+
+Neither ever holds the tokens of an epoch: a row is gathered from the memory-mapped shards when somebody asks for it.
+
+n rows, L length, D documents.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from yuyan.corpus.order import DOCUMENTS, OFFSET, ROWS, number_below, permutation
+from yuyan.corpus.shard import Shards
+from yuyan.errors import ConfigError, InputError
+
+Ids = NDArray[np.int64]
+
+
+class RowsOfDocuments(NamedTuple):
+    """All (n, L + 1): tokens, which document of the row each belongs to (0, 1, ...), and its place in that stretch."""
+
+    input_ids: Ids
+    document_ids: Ids
+    position_ids: Ids
+
+
+class _Epoch(NamedTuple):
+    """The order of one epoch. `begins` (D,) is where each document begins on the ring."""
+
+    number: int
+    documents: Ids
+    begins: Ids
+    rows: Ids
+    start: int
+
+
+class _Stretches(NamedTuple):
+    """What rows consist of, flattened: stretches of documents, row after row."""
+
+    documents: Ids
+    begins: Ids  # of the document, on the ring (or the second lap)
+    froms: Ids  # of the stretch, on the ring
+    sizes: Ids
+    at: Ids  # of the stretch, in the flattened rows
+
+
+class Packed:
+    """Rows of `length` + 1 tokens from the documents of `shards`, see above. `len()` is the rows of an epoch.
+
+    Raises InputError when the shards hold fewer tokens than one row.
+    """
+
+    def __init__(self, shards: Shards, length: int, *, seed: int, bos: int | None, eos: int | None):
+        if length < 1:
+            raise ConfigError(f"length: a row has at least 1 token; got {length}")
+        self.shards, self.length, self.seed, self.bos, self.eos = shards, length, seed, bos, eos
+        self._before, self._after = int(bos is not None), int(eos is not None)
+        self._offsets = shards.offsets
+        self._sizes = np.diff(shards.offsets) + self._before + self._after
+        self.tokens = int(self._sizes.sum())
+        """Tokens of one epoch, with control tokens."""
+        if self.tokens < length + 1:
+            raise _too_few(self.tokens, length, str(shards.folder))
+        self._epochs: dict[int, _Epoch] = {}
+
+    def __len__(self) -> int:
+        return -(-self.tokens // self.length)
+
+    def row(self, epoch: int, index: int) -> Ids:
+        """Row `index` of `epoch`, (L + 1,)."""
+        row: Ids = self.rows(epoch, [index])[0]
+        return row
+
+    def rows(self, epoch: int, indices: ArrayLike) -> Ids:
+        """Several rows of an epoch, (n, L + 1). Raises IndexError for an index that is none."""
+        stretches, count = self._stretches(epoch, indices)
+        return self._gather(stretches, count)
+
+    def rows_with_documents(self, epoch: int, indices: ArrayLike) -> RowsOfDocuments:
+        """Several rows, with what a mask needs that keeps the documents of a row apart."""
+        stretches, count = self._stretches(epoch, indices)
+        width = self.length + 1
+        first = np.searchsorted(stretches.at, np.arange(count) * width)  # the first stretch of each row
+        per_row = np.diff(np.append(first, len(stretches.at)))
+        number = np.arange(len(stretches.at)) - np.repeat(first, per_row)
+        document_ids = np.repeat(number, stretches.sizes).reshape(count, width)
+        position_ids = (np.arange(count * width) - np.repeat(stretches.at, stretches.sizes)).reshape(count, width)
+        return RowsOfDocuments(self._gather(stretches, count), document_ids, position_ids)
+
+    # ------------------------------------------------------------ the order
+
+    def _epoch(self, number: int) -> _Epoch:
+        """The order of an epoch; those of the last two are kept, as a batch may cross from one to the next."""
+        found = self._epochs.get(number)
+        if found is None:
+            documents = permutation(len(self.shards), self.seed, number, DOCUMENTS)
+            begins = np.zeros(len(documents), np.int64)
+            np.cumsum(self._sizes[documents][:-1], out=begins[1:])
+            rows = permutation(len(self), self.seed, number, ROWS)
+            found = _Epoch(number, documents, begins, rows, number_below(self.tokens, self.seed, number, OFFSET))
+            kept = dict(list(self._epochs.items())[-1:])
+            self._epochs = kept | {number: found}  # one assignment: safe beside a reader in another thread
+        return found
+
+    def _stretches(self, epoch: int, indices: ArrayLike) -> tuple[_Stretches, int]:
+        """Which stretches of which documents the rows consist of."""
+        order = self._epoch(epoch)
+        chosen = _checked(indices, len(self))
+        froms = (order.start + order.rows[chosen] * self.length) % self.tokens
+        untils = froms + self.length + 1
+        first = np.searchsorted(order.begins, froms, side="right") - 1
+        laps, rest = np.divmod(untils - 1, self.tokens)
+        last = np.searchsorted(order.begins, rest, side="right") - 1 + laps * len(order.begins)
+        counts = last - first + 1
+        number = np.arange(counts.sum()) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+        lap, place = np.divmod(number, len(order.begins))
+        documents = order.documents[place]
+        begins = order.begins[place] + lap * self.tokens
+        starts = np.maximum(begins, np.repeat(froms, counts))
+        sizes = np.minimum(begins + self._sizes[documents], np.repeat(untils, counts)) - starts
+        some = sizes > 0  # a document without text and control tokens has no place on the ring
+        if not some.all():
+            documents, begins, starts, sizes = documents[some], begins[some], starts[some], sizes[some]
+        return _Stretches(documents, begins, starts, sizes, np.cumsum(sizes) - sizes), len(chosen)
+
+    def _gather(self, stretches: _Stretches, count: int) -> Ids:
+        documents, begins, froms, sizes, at = stretches
+        # Token t of the flattened rows, in a stretch, is token t + shift of the shards; control tokens are put in after.
+        shift = froms - begins - self._before + self._offsets[documents] - at
+        source = np.repeat(shift, sizes)
+        source += np.arange(len(source))
+        ids = np.take(self.shards.flat, source, mode="clip").astype(np.int64)
+        if self.bos is not None:
+            ids[at[froms == begins]] = self.bos
+        if self.eos is not None:
+            ends = froms + sizes == begins + self._sizes[documents]
+            ids[(at + sizes - 1)[ends]] = self.eos
+        return ids.reshape(count, self.length + 1)
+
+
+class Stream:
+    """Windows of `length` + 1 tokens of one long text `tokens` (N,), for corpora without documents.
+
+    Each epoch starts at a new random offset and cuts windows that overlap by one token, in a random order; up to two
+    windows' worth of tokens at the ends are left out, others each time. Raises InputError for fewer tokens than a window.
+    """
+
+    def __init__(self, tokens: NDArray[Any], length: int, *, seed: int):
+        if length < 1:
+            raise ConfigError(f"length: a row has at least 1 token; got {length}")
+        if len(tokens) < length + 1:
+            raise _too_few(len(tokens), length, "the text")
+        self._flat, self.length, self.seed, self.tokens = tokens, length, seed, len(tokens)
+        self._count = max(1, (len(tokens) - 1) // length - 1)
+        self._epoch: tuple[int, Ids, int] | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def row(self, epoch: int, index: int) -> Ids:
+        """Window `index` of `epoch`, (L + 1,)."""
+        row: Ids = self.rows(epoch, [index])[0]
+        return row
+
+    def rows(self, epoch: int, indices: ArrayLike) -> Ids:
+        """Several windows of an epoch, (n, L + 1)."""
+        current = self._epoch
+        if current is None or current[0] != epoch:
+            slack = self.tokens - 1 - self._count * self.length
+            offset = number_below(slack + 1, self.seed, epoch, OFFSET)
+            current = (epoch, permutation(self._count, self.seed, epoch, ROWS), offset)
+            self._epoch = current
+        froms = current[2] + current[1][_checked(indices, self._count)] * self.length
+        windows: Ids = self._flat[froms[:, None] + np.arange(self.length + 1)].astype(np.int64)
+        return windows
+
+
+def _checked(indices: ArrayLike, count: int) -> Ids:
+    chosen = np.asarray(indices, dtype=np.int64)
+    if chosen.ndim != 1:
+        raise ValueError(f"indices are one-dimensional, not {chosen.shape}")
+    if len(chosen) and (chosen.min() < 0 or chosen.max() >= count):
+        raise IndexError(f"row {chosen.min() if chosen.min() < 0 else chosen.max()} of {count}")
+    return chosen
+
+
+def _too_few(tokens: int, length: int, place: str) -> InputError:
+    remedy = f"a length of at most {tokens - 1} would fit" if tokens > 1 else "there is nothing to predict"
+    return InputError(
+        f"{place}: {tokens:,} tokens, and one row of length {length:,} needs {length + 1:,}: {remedy}, or give more text"
+    )

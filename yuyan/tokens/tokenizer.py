@@ -1,0 +1,200 @@
+"""A tokenizer: text to ids and back, over the `tokenizers` library; on disk always what `transformers` opens.
+
+Three promises beyond the library's. `encode` never gives a control token, whatever the text says. Memory stays bounded on
+a text of any length, which is encoded window by window with the ids of the whole. `decode` is the concatenation of the
+bytes of the tokens, so that decoding one at a time (`TextStream`) gives the same text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from yuyan.errors import DataError, InputError
+from yuyan.store import write_json, write_text
+from yuyan.tokens.pattern import ALL, LONGEST
+from yuyan.tokens.pieces import Pieces, pieces_of
+from yuyan.tokens.special import ROLES, names_in, resolve
+
+FILE, CONFIG_FILE, MAP_FILE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+WINDOW = 1 << 17  # characters encoded at once; the library needs several hundred bytes for each
+_MARGIN = 2 * LONGEST  # a cut this far from the end of a window is where it is in the whole text
+
+
+class Tokenizer:
+    """Text to ids and back. `special` has the ids of the control tokens by role.
+
+    `content` is the text of a `tokenizer.json`, `settings` the content of a `tokenizer_config.json`.
+    """
+
+    def __init__(self, content: str, settings: Mapping[str, Any], *, place: str = FILE):
+        try:
+            self._inner = tokenizers.Tokenizer.from_str(content)
+        except Exception as error:  # the library raises plain Exception
+            raise DataError(f"{place}: not a tokenizer: {error}") from None
+        self._content, self.settings = content, dict(settings)
+        self._inner.encode_special_tokens = True
+        self._inner.no_padding()
+        self._inner.no_truncation()
+        added = {i: token.content for i, token in self._inner.get_added_tokens_decoder().items() if token.special}
+        self.special = resolve(names_in(settings), added, self._inner.token_to_id)
+        structure = json.loads(content)
+        self.kind: str = structure["model"].get("type", "BPE").lower()
+        self._local = _cuts_locally(structure)
+
+    # ------------------------------------------------------------ what it is
+
+    def __len__(self) -> int:
+        return len(self.vocabulary)
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({self.kind}, {len(self)} tokens, {self.fingerprint[:12]})"
+
+    @cached_property
+    def vocabulary(self) -> list[str]:
+        """The tokens as the library writes them, by id."""
+        ids = self._inner.get_vocab(with_added_tokens=True)
+        names = [""] * (max(ids.values(), default=-1) + 1)
+        for name, i in ids.items():
+            names[i] = name
+        return names
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of `tokenizer.json`: the same fingerprint, the same ids."""
+        return hashlib.sha256(self._content.encode()).hexdigest()
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """The bytes that each token stands for."""
+        return pieces_of(self._inner, self.vocabulary, self.special.control, json.loads(self._content)["decoder"])
+
+    # ------------------------------------------------------------ text to ids
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text`, without control tokens. Raises DataError for text with a lone surrogate."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of many texts, on all cores."""
+        short = [not self._local or len(text) <= WINDOW for text in texts]
+        together = [text for text, is_short in zip(texts, short, strict=True) if is_short]
+        try:
+            encodings = iter(self._inner.encode_batch_fast(together, add_special_tokens=False) if together else [])
+            return [
+                next(encodings).ids if is_short else self._encode_long(text)[0]
+                for text, is_short in zip(texts, short, strict=True)
+            ]
+        except TypeError:
+            raise _not_text(texts) from None
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """For each token of `encode(text)` the characters it came from, `text[start:end]`.
+
+        A character that is several tokens has the same offsets in each.
+        """
+        return self._encode_long(text)[1]
+
+    def unknown(self, ids: Sequence[int]) -> int:
+        """How many of `ids` say only that something was there: the `unk` token."""
+        return 0 if self.special.unk is None else list(ids).count(self.special.unk)
+
+    def _encode_long(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        ids: list[int] = []
+        offsets: list[tuple[int, int]] = []
+        begin, size = 0, WINDOW if self._local else len(text)
+        while True:
+            window = text[begin : begin + size]
+            try:
+                encoding = self._inner.encode(window, add_special_tokens=False)
+            except TypeError:
+                raise _not_text([window]) from None
+            count, end = len(encoding.ids), len(window)
+            if begin + size < len(text):
+                count, end = _last_certain_cut(encoding, len(window) - _MARGIN)
+            ids += encoding.ids[:count]
+            offsets += [(start + begin, stop + begin) for start, stop in encoding.offsets[:count]]
+            begin += end
+            if begin >= len(text):
+                return ids, offsets
+
+    # ------------------------------------------------------------ ids to text
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`: control tokens are left out, `unk` is shown, bytes that are no character become U+FFFD."""
+        return self.pieces.join(ids).decode("utf-8", errors="replace")
+
+    # ------------------------------------------------------------ files
+
+    def save(self, folder: Path) -> None:
+        """Write the three files that `transformers.AutoTokenizer` reads. Raises StorageError."""
+        write_text(folder / FILE, self._content)
+        write_json(folder / CONFIG_FILE, self.settings)
+        names = names_in(self.settings)
+        write_json(folder / MAP_FILE, {f"{role}_token": names[role] for role in ROLES if role in names})
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Open a folder with a `tokenizer.json`: ours, or a published one. Raises InputError or DataError."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; a tokenizer is a folder with a {FILE}")
+    content, settings = _read(folder / FILE), {}
+    for name in (MAP_FILE, CONFIG_FILE):
+        if (folder / name).is_file():
+            try:
+                settings.update(json.loads(_read(folder / name)))
+            except (ValueError, TypeError):
+                raise DataError(f"{folder / name}: not a JSON object") from None
+    return Tokenizer(content, settings, place=str(folder / FILE))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; a tokenizer is a folder with a {FILE}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _cuts_locally(structure: Mapping[str, Any]) -> bool:
+    """Whether a cut depends only on the text near it, as with our patterns."""
+    steps = structure.get("pre_tokenizer") or {}
+    first = (steps.get("pretokenizers") or [steps])[0]
+    normalizer = structure.get("normalizer") or {"type": "Lowercase"}
+    return (first.get("pattern") or {}).get("Regex") in ALL and normalizer["type"] == "Lowercase"
+
+
+def _last_certain_cut(encoding: tokenizers.Encoding, limit: int) -> tuple[int, int]:
+    """The last place up to character `limit` where a piece begins: the tokens before it, and its character."""
+    words, starts = encoding.word_ids, [start for start, _ in encoding.offsets]
+    index = bisect_right(starts, limit) - 1
+    while index > 0 and words[index] == words[index - 1]:
+        index -= 1
+    if index > 0:
+        return index, starts[index]
+    # At most one piece begins before `limit`; what follows it is white space that the pattern leaves out.
+    return sum(word == words[0] for word in words) if index == 0 else 0, limit
+
+
+def _not_text(texts: Sequence[object]) -> DataError:
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            return DataError(f"text {number}: expected a text, got {type(text).__name__}")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            return DataError(
+                f"text {number}: character {error.start} is a lone surrogate (U+{ord(text[error.start]):04X}), "
+                "which no UTF-8 file can hold; repair it with yuyan's cleaning, or remove it"
+            )
+    return DataError("text could not be encoded")
