@@ -1,14 +1,15 @@
 """An n-gram language model behind the same methods as the neural networks: `decode` gives the contexts, `score` the
-distribution of the next token after each, and `log_probs` reads off the probabilities of a text at once.
+distribution of the next token after each, and `log_probs` reads off the probabilities of a whole text.
 
-The model is a trie in arrays (`kneser_ney.Level`) in back-off form. `fit` estimates it by interpolated modified
+The model is a trie in arrays (`trie.Level`) in back-off form: the probability of a token after a context is stored, or
+it is the context's weight times the probability after a shorter context. `fit` estimates it by interpolated modified
 Kneser-Ney; `arpa.read_arpa` makes one from a file. A text is looked up order by order, all positions at once: the
 n-gram that ends at t continues the one that ended at t-1.
 
 Beginnings and ends. With a bos id every document begins with one bos as context: `fit` and `log_probs` put it there,
 while `decode` takes `input_ids` literally, so its caller begins them with bos as for any other model. bos is never
 predicted; its log-probability is -inf. `fit` ends every document with eos, if there is one; `log_probs` counts eos
-where the ids contain it. Without them a document is a bare stream and its first tokens have shorter contexts.
+where the ids contain it. Without bos the first tokens of a document have shorter contexts.
 
 Shapes: B batch, T tokens, V vocabulary size, C = order - 1 context length, R contexts, N tokens in all.
 """
@@ -17,21 +18,48 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
-from yuyan.errors import CheckpointCorrupt, DataError, InputError
-from yuyan.models.kneser_ney import Floats, Ints, Level, check_ids, estimate, join_documents
+from yuyan.config import Config, build, dump
+from yuyan.errors import CheckpointCorrupt, DataError, StorageError
+from yuyan.models.kneser_ney import estimate
+from yuyan.models.trie import NONE, Finder, Floats, Ints, Level, check_ids, faults, join_documents, preceding_nodes
 from yuyan.store import storage_errors, verify, write_atomically, write_json, write_manifest
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+AT_ONCE = 1 << 20  # tokens looked up together: enough to fill vectors, few enough to bound memory
+
+
+class NGramShape(Config):
+    """What an n-gram model on disk is, beside its numbers."""
+
+    kind: Literal["ngram"] = "ngram"
+    order: int = Field(ge=1)
+    """The longest n-gram, its predicted token included."""
+    vocab_size: int = Field(ge=1)
+    """How many token ids there are."""
+    bos: int | None = Field(None, ge=0)
+    """The id that stands before every document, or null."""
+    eos: int | None = Field(None, ge=0)
+    """The id that ends every document, or null."""
+
+
+class NGramFile(Config):
+    """The `config.json` of an n-gram model."""
+
+    model_type: Literal["yuyan"] = "yuyan"
+    architecture: NGramShape
 
 
 class Slots(Protocol):
@@ -50,7 +78,16 @@ class NGram:
     def __init__(self, levels: Sequence[Level], *, bos: int | None = None, eos: int | None = None):
         self.levels = list(levels)
         self.bos, self.eos = bos, eos
-        self._keys: list[Ints] = []
+
+    @classmethod
+    def fit(
+        cls, tokens: Ints, starts: Ints, *, order: int, vocab_size: int, bos: int | None = None, eos: int | None = None
+    ) -> NGram:
+        """Estimate from the documents `tokens[starts[i]:starts[i + 1]]` (bare ids, without bos and eos).
+
+        Raises InputError (order below 1, ids outside the vocabulary, bos inside a document) and DataError (no tokens).
+        """
+        return cls(estimate(tokens, starts, order=order, vocab_size=vocab_size, bos=bos, eos=eos), bos=bos, eos=eos)
 
     @property
     def order(self) -> int:
@@ -59,11 +96,12 @@ class NGram:
 
     @property
     def vocab_size(self) -> int:
+        """How many token ids there are."""
         return len(self.levels[0].tokens)
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The number of n-grams of each order."""
+        """The number of n-grams of each order; of order 1, the vocabulary size."""
         return tuple(len(level.tokens) for level in self.levels)
 
     @property
@@ -71,15 +109,9 @@ class NGram:
         """Stored probabilities and back-off weights."""
         return sum(len(level.log_probs) + len(level.log_backoffs) for level in self.levels)
 
-    @classmethod
-    def fit(
-        cls, tokens: Ints, starts: Ints, *, order: int, vocab_size: int, bos: int | None = None, eos: int | None = None
-    ) -> NGram:
-        """Estimate from the documents `tokens[starts[i]:starts[i + 1]]` (bare ids, without bos and eos).
-
-        Raises InputError (order below 1, ids outside the vocabulary) and DataError (no tokens).
-        """
-        return cls(estimate(tokens, starts, order=order, vocab_size=vocab_size, bos=bos, eos=eos), bos=bos, eos=eos)
+    @cached_property
+    def _finder(self) -> Finder:
+        return Finder(self.levels)
 
     # ------------------------------------------------------------ the probability of a text
 
@@ -92,45 +124,35 @@ class NGram:
         return self.log_probs_documents(input_ids, np.array([0, len(input_ids)]))
 
     def log_probs_documents(self, tokens: Ints, starts: Ints) -> Floats:
-        """`log_probs` of each document `tokens[starts[i]:starts[i + 1]]`, joined: (N,) float64."""
+        """`log_probs` of each document `tokens[starts[i]:starts[i + 1]]`, joined: float64 (starts[-1] - starts[0],).
+
+        One call for many documents is much faster than a call for each. Raises InputError.
+        """
         check_ids(tokens, self.vocab_size)
         stream, begins = join_documents(tokens, starts, self.bos, None)
-        log_probs = self._log_probs(stream, begins)
-        if self.bos is None:
-            return log_probs
-        keep = np.ones(len(stream), bool)
-        keep[begins] = False
-        return log_probs[keep]
+        result = np.empty(len(stream))
+        past = self.order - 1
+        for start in range(0, len(stream), AT_ONCE):
+            first = max(0, start - past)
+            stop = min(start + AT_ONCE, len(stream))
+            inside = begins[np.searchsorted(begins, first) : np.searchsorted(begins, stop)] - first
+            result[start:stop] = self._log_probs(stream[first:stop], inside)[start - first :]
+        return result if self.bos is None else np.delete(result, begins)
 
     def _log_probs(self, stream: Ints, begins: Ints) -> Floats:
-        result = self.levels[0].log_probs[stream]
+        result: Floats = self.levels[0].log_probs[stream]
         nodes = stream
-        for depth in range(1, self.order):
-            at, context = _contexts(nodes, begins)
-            result[at] += self.levels[depth - 1].log_backoffs[context]
-            found = self._find(depth, context, stream[at])
-            seen = found >= 0
-            result[at[seen]] = self.levels[depth].log_probs[found[seen]]
-            nodes = np.full(len(stream), -1, np.int64)
-            nodes[at] = found
+        for order in range(2, self.order + 1):
+            at, context = preceding_nodes(nodes, begins)
+            level = self.levels[order - 1]
+            node = self._finder.find(order, context, stream[at])
+            known = node >= 0
+            backed = result[at] + self.levels[order - 2].log_backoffs[context]
+            backed[known] = level.log_probs[node[known]]
+            result[at] = backed
+            nodes = np.full(len(stream), NONE, np.int32)
+            nodes[at] = node
         return result
-
-    def _find(self, depth: int, parents: Ints, tokens: Ints) -> Ints:
-        """The node at `depth` (0 for order 1) that extends each parent by each token, or -1."""
-        if depth == 0:
-            return tokens
-        bits = (self.vocab_size - 1).bit_length()
-        if not self._keys:
-            self._keys = [
-                np.repeat(np.arange(len(level.offsets) - 1), np.diff(level.offsets)) << bits | level.tokens
-                for level in self.levels
-            ]
-        wanted = parents.astype(np.int64) << bits | tokens
-        known = self._keys[depth]
-        if not len(known):
-            return np.full(len(wanted), -1, np.int64)
-        place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-        return np.where(known[place] == wanted, place, -1)
 
     # ------------------------------------------------------------ the waist shared with the networks
 
@@ -143,125 +165,105 @@ class NGram:
         memory_mask: Tensor | None = None,
         cache: Slots | None = None,
     ) -> Tensor:
-        """The context of each position, itself included: (B, T) ids to (B, T, C) ids, -1 where there is no token.
+        """The context after each position, its own token included: (B, T) ids to (B, T, C) ids, -1 for no token.
 
         `attention_mask` is (B, T), or (B, past + T) with a cache; masked tokens are no context. The cache keeps the
         last C tokens of each row in this model's slot. Positions and memory mean nothing to an n-gram model.
         """
         past = self.order - 1
         if attention_mask is not None:
-            keep = attention_mask[:, attention_mask.shape[1] - input_ids.shape[1] :]
-            input_ids = input_ids.masked_fill(keep == 0, -1)
+            new = attention_mask[:, attention_mask.shape[1] - input_ids.shape[1] :]
+            input_ids = input_ids.masked_fill(new == 0, NONE)
         before = None if cache is None else cache.recall(self)
         if before is None:
-            before = input_ids.new_full((len(input_ids), past), -1)
+            before = input_ids.new_full((len(input_ids), past), NONE)
         seen = torch.cat((before, input_ids), 1)
         if cache is not None:
             cache.swap(self, seen[:, seen.shape[1] - past :])
             cache.advance(input_ids.shape[1])
-        if not past:
+        if past == 0:
             return input_ids.new_empty((*input_ids.shape, 0))
         return seen.unfold(1, past, 1)[:, 1:]
 
     def score(self, hidden: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Log-probabilities of every next token: contexts (B, T, C) from `decode` to (B, T, V); float32 or float64."""
-        contexts = hidden.reshape(hidden.shape[:-1].numel(), self.order - 1)
-        wide = np.float64 if dtype == torch.float64 else np.float32
-        scores = self.distributions(contexts.cpu().numpy(), wide)
+        """Log-probabilities of every next token: contexts (B, T, C) from `decode` to (B, T, V)."""
+        rows = hidden.shape[:-1].numel()
+        scores = self.distributions(hidden.reshape(rows, self.order - 1).cpu().numpy())
         return torch.from_numpy(scores).to(hidden.device, dtype).reshape(*hidden.shape[:-1], self.vocab_size)
 
-    def distributions(self, contexts: Ints, dtype: type[np.floating] = np.float64) -> np.ndarray:
-        """Log-probabilities (R, V) after each of the contexts (R, C): ids, -1 for none, the latest token last."""
-        rows, past = contexts.shape
+    def distributions(self, contexts: Ints) -> NDArray[np.float64]:
+        """Log-probabilities (R, V) after each of the contexts (R, C): ids, the latest last, -1 where there is none.
+
+        Raises InputError for ids outside the vocabulary.
+        """
         nodes = self._context_nodes(contexts)
-        weights = np.zeros((self.order, rows))  # weights[k]: what is passed down to order k + 1 by all longer contexts
-        for length in range(past, 0, -1):
+        passed = np.zeros((self.order, len(contexts)))  # [k]: the weight of what longer contexts leave to those of k
+        for length in range(self.order - 1, 0, -1):
             known = nodes[length] >= 0
-            weights[length - 1] = weights[length]
-            weights[length - 1, known] += self.levels[length - 1].log_backoffs[nodes[length][known]]
-        result = np.add(weights[0][:, None], self.levels[0].log_probs, dtype=dtype)
+            passed[length - 1] = passed[length]
+            passed[length - 1, known] += self.levels[length - 1].log_backoffs[nodes[length][known]]
+        result: Floats = passed[0][:, None] + self.levels[0].log_probs
         for length in range(1, self.order):
             row = np.flatnonzero(nodes[length] >= 0)
-            level = self.levels[length]
-            first = level.offsets[nodes[length][row]]
-            count = level.offsets[nodes[length][row] + 1] - first
-            place = np.repeat(first - (np.cumsum(count) - count), count) + np.arange(count.sum())
+            level, node = self.levels[length], nodes[length][row]
+            first, after = level.offsets[node], level.offsets[node + 1]
+            count = after - first
             row = np.repeat(row, count)
-            result[row, level.tokens[place]] = level.log_probs[place] + weights[length][row]
+            place = np.arange(len(row)) + np.repeat(after - np.cumsum(count), count)
+            result[row, level.tokens[place]] = level.log_probs[place] + passed[length][row]
         return result
 
-    def _context_nodes(self, contexts: Ints) -> list[Ints]:
+    def _context_nodes(self, ids: Ints) -> list[Ints]:
         """The node of the last k tokens of each context (R, C), or -1, for k = 0 ... C."""
-        rows, past = contexts.shape
-        check_ids(contexts + (contexts == -1), self.vocab_size)
-        stream = contexts.reshape(-1)
-        begins = np.arange(rows) * past
-        found = [np.zeros(rows, np.int64)]
-        nodes = stream
-        for depth in range(past):
-            if depth:
-                at, context = _contexts(nodes, begins)
-                nodes = np.full(len(stream), -1, np.int64)
-                real = stream[at] >= 0
-                at, context = at[real], context[real]
-                nodes[at] = self._find(depth, context, stream[at])
+        check_ids(ids + (ids == NONE), self.vocab_size)
+        rows, past = ids.shape
+        stream, begins = ids.reshape(-1), np.arange(rows) * past
+        nodes, found = stream, [np.zeros(rows, np.int32), ids[:, -1:].reshape(-1)]
+        for order in range(2, past + 1):
+            at, context = preceding_nodes(nodes, begins)
+            real = stream[at] >= 0
+            at, context = at[real], context[real]
+            nodes = np.full(len(stream), NONE, np.int32)
+            nodes[at] = self._finder.find(order, context, stream[at])
             found.append(nodes[past - 1 :: past])
         return found
 
     # ------------------------------------------------------------ on disk
 
     def save(self, folder: Path) -> None:
-        """Write `model.safetensors`, `config.json` and the manifest of checksums. Raises StorageError."""
+        """Write `model.safetensors`, `config.json` and the manifest of checksums into `folder`. Raises StorageError."""
         tensors = {
             f"order.{order}.{name}": np.ascontiguousarray(array)
             for order, level in enumerate(self.levels, 1)
             for name, array in level._asdict().items()
         }
-        architecture = {"kind": "ngram", "order": self.order, "vocab_size": self.vocab_size}
-        with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        shape = NGramShape(order=self.order, vocab_size=self.vocab_size, bos=self.bos, eos=self.eos)
         with write_atomically(folder / WEIGHTS) as temporary:
-            save_file(tensors, temporary)
-        special = {"bos_token_id": self.bos, "eos_token_id": self.eos}
-        write_json(folder / CONFIG, {"model_type": "yuyan", "architecture": architecture, **special})
+            try:
+                save_file(tensors, temporary)
+            except SafetensorError as error:
+                raise StorageError(f"{folder / WEIGHTS}: cannot be written: {error}") from error
+        write_json(folder / CONFIG, dump(NGramFile(architecture=shape)))
         with storage_errors(folder):
             write_manifest(folder)
 
     @classmethod
     def load(cls, folder: Path) -> NGram:
-        """Read what `save` wrote, bit for bit. Raises DataError (no model there) and CheckpointCorrupt."""
+        """Read what `save` wrote, bit for bit. Raises DataError or ConfigError (no n-gram model) or CheckpointCorrupt."""
         verify(folder, required=False)
+        config, weights = folder / CONFIG, folder / WEIGHTS
         try:
-            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-            kind, order = config["architecture"]["kind"], int(config["architecture"]["order"])
-            vocab_size, bos, eos = (
-                int(config["architecture"]["vocab_size"]),
-                config["bos_token_id"],
-                config["eos_token_id"],
-            )
+            data = json.loads(config.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise DataError(f"{folder / CONFIG}: no such file; give the folder of a model") from None
-        except (ValueError, KeyError, TypeError):
-            raise CheckpointCorrupt(folder / CONFIG, "the config of an n-gram model", "something unreadable") from None
-        if kind != "ngram":
-            raise InputError(f"{folder / CONFIG}: a model of kind {kind!r}, not an n-gram model")
-        file = folder / WEIGHTS
+            raise DataError(f"{config}: no such file; give the folder of a model") from None
+        except ValueError:
+            raise CheckpointCorrupt(config, "a JSON text", "something unreadable") from None
+        shape = build(NGramFile, data, where=str(config)).architecture
         try:
-            tensors = load_file(file)
-            levels = [
-                Level(*(tensors[f"order.{depth}.{name}"] for name in Level._fields)) for depth in range(1, order + 1)
-            ]
-        except FileNotFoundError:
-            raise CheckpointCorrupt(file, "the weights", "no such file") from None
-        except (SafetensorError, KeyError) as error:
-            raise CheckpointCorrupt(file, f"the levels of an n-gram model of order {order}", str(error)) from None
-        return cls(levels, bos=bos, eos=eos)
-
-
-def _contexts(nodes: Ints, begins: Ints) -> tuple[Ints, Ints]:
-    """The positions whose preceding position ends at a known node in the same document, and that node."""
-    context = np.empty_like(nodes)
-    context[1:] = nodes[:-1]
-    context[begins] = -1
-    at = np.flatnonzero(context >= 0)
-    return at, context[at]
+            tensors = load_file(weights)
+            levels = [Level(*(tensors[f"order.{n + 1}.{name}"] for name in Level._fields)) for n in range(shape.order)]
+        except (OSError, SafetensorError, KeyError) as error:
+            raise CheckpointCorrupt(weights, f"an n-gram model of order {shape.order}", str(error)) from None
+        if fault := faults(levels, shape.vocab_size):
+            raise CheckpointCorrupt(weights, f"an n-gram model of order {shape.order}", fault)
+        return cls(levels, bos=shape.bos, eos=shape.eos)
