@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from yuyan.config import Config
+from yuyan.nn.attend import attend
 from yuyan.nn.cache import NoCache, Pair
 from yuyan.nn.mask import Mask, Places, allowed
 from yuyan.nn.norm import Norm
@@ -105,7 +105,6 @@ class Attention(nn.Module):
         self.config = heads = config.filled(hidden_size)
         assert heads.head_size and heads.key_value_heads and heads.output_bias is not None
         self.head_size = heads.head_size
-        self.grouped = heads.key_value_heads != heads.count
         query_size, key_size = heads.count * heads.head_size, heads.key_value_heads * heads.head_size
         self.q_proj = nn.Linear(hidden_size, query_size, bias=heads.bias)
         self.k_proj = nn.Linear(hidden_size, key_size, bias=heads.bias)
@@ -124,9 +123,9 @@ class Attention(nn.Module):
         mask = view.mask
         if mask is not None and mask.is_floating_point():
             mask = mask.to(query.dtype)
-        attended = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=view.causal, scale=self.config.scale,
-            dropout_p=self.config.dropout if self.training else 0.0, enable_gqa=self.grouped,
+        attended = attend(
+            query, key, value, mask, causal=view.causal, scale=self.config.scale,
+            dropout=self.config.dropout if self.training else 0.0,
         )  # fmt: skip
         output: Tensor = self.o_proj(attended.transpose(1, 2).flatten(2))
         return output
