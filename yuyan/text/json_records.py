@@ -1,0 +1,122 @@
+"""JSON lines (one object or text a line) and JSON documents (a list of objects or texts)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from yuyan.errors import DataError
+from yuyan.text.column import RECORD, SAMPLE, Column, Row, Trouble, choose_column, kind_of, lines, text_of
+
+
+class _Broken(ValueError):
+    def __init__(self, message: str, line: int):
+        self.line = line
+        super().__init__(message)
+
+
+def _parse(text: str) -> Any:
+    """One JSON value. Raises _Broken with a message for the user."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        cut_off = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
+        said = "it ends too early" if cut_off else error.msg
+        raise _Broken(f"broken JSON at column {error.colno}: {said}", error.lineno) from None
+    except RecursionError:
+        raise _Broken("JSON nested too deeply", 1) from None
+    except ValueError as error:  # a number of more digits than Python converts
+        raise _Broken(f"broken JSON: {error}", 1) from None
+
+
+def json_line_rows(texts: Iterable[str], name: str, column: Column | None, trouble: Trouble) -> Iterator[Row]:
+    """One JSON object (or bare text) a line. `column` None: the lines are texts."""
+    for number, line in enumerate(lines(texts, name), 1):
+        if not line.strip(" \t\r\n\ufeff\x00"):
+            continue
+        where = f"{name}:{number}"
+        try:
+            value = _parse(line)
+        except _Broken as error:
+            trouble.report(f"{where}: {error}")
+            continue
+        if (text := _from_value(value, where, column, trouble)) is not None:
+            yield Row(text, number)
+
+
+def _from_value(value: object, where: str, column: Column | None, trouble: Trouble) -> str | None:
+    if column is None:
+        return text_of(value, where, "the record", trouble)
+    if not isinstance(value, dict):
+        trouble.report(f"{where}: {kind_of(value)}, where an object with {column.name!r} was expected")
+        return None
+    if column.name not in value:
+        listed = ", ".join(map(str, list(value)[:8]))
+        trouble.report(f"{where}: no {column.name!r} in this record; it has: {listed or 'nothing'}")
+        return None
+    return text_of(value[column.name], where, column.name, trouble)
+
+
+def json_line_column(texts: Iterable[str], name: str, wanted: str | None) -> Column | None:
+    """The text column of JSON lines, from the first records that can be read; None if the lines are bare texts."""
+    rows: list[dict[str, Any]] = []
+    bare = broken = 0
+    for number, line in enumerate(lines(texts, name), 1):
+        if len(rows) + bare >= SAMPLE or broken >= SAMPLE:
+            break
+        try:
+            value = _parse(line) if line.strip() else None
+        except _Broken as error:
+            broken += 1
+            if number == 1 and line.lstrip().startswith("["):
+                raise DataError(
+                    f"{name}:1: one JSON list over many lines, not one record a line; name it .json"
+                ) from error
+            continue
+        if isinstance(value, dict):
+            rows.append(value)
+        elif isinstance(value, str):
+            bare += 1
+    if not rows and bare:
+        return None
+    if not rows:
+        raise DataError(f"{name}: no line of it is a JSON object; one object a line was expected")
+    return choose_column(rows, wanted, name)
+
+
+def json_values(texts: Iterable[str], name: str) -> list[Any]:
+    """The records of one JSON document: a list, or the first list of objects or texts in an object."""
+    held: list[str] = []
+    length = 0
+    for text in texts:
+        held.append(text)
+        length += len(text)
+        if length > RECORD:
+            raise DataError(
+                f"{name}: more than {RECORD >> 20} million characters of JSON in one piece; convert it to .jsonl"
+            )
+    whole = "".join(held)
+    try:
+        value = _parse(whole.lstrip("\ufeff"))
+    except _Broken as error:
+        hint = "; if it has one object a line, name it .jsonl" if "Extra data" in str(error) else ""
+        raise DataError(f"{name}:{error.line}: {error}{hint}") from None
+    inside = value.values() if isinstance(value, dict) else ()
+    for found in (value, *inside):
+        if isinstance(found, list) and found and all(isinstance(item, (dict, str)) for item in found):
+            return found
+    raise DataError(f"{name}: a list of records or of texts was expected; convert it to .jsonl with one object a line")
+
+
+def json_column(values: list[Any], name: str, wanted: str | None) -> Column | None:
+    """The text column of the records of a JSON document; None if they are texts."""
+    rows = [value for value in values[:SAMPLE] if isinstance(value, dict)]
+    return choose_column(rows, wanted, name) if rows else None
+
+
+def json_rows(values: list[Any], name: str, column: Column | None, trouble: Trouble) -> Iterator[Row]:
+    """The texts of the records of a JSON document."""
+    for number, value in enumerate(values, 1):
+        if (text := _from_value(value, f"{name}: record {number}", column, trouble)) is not None:
+            yield Row(text, number)

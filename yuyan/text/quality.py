@@ -1,0 +1,70 @@
+"""Which documents are text at all: rules about length, symbols and repetition.
+
+The rules that judge by shares look only at documents long enough for a share to mean something; a short text (a poem, a
+saying, a review of six words) is kept as long as it has a letter. The limits lie well beyond what prose, verse, plays,
+reference tables and code examples reach; they catch dumps of numbers, tables without text, and text that repeats itself.
+
+Source: the rules are of the family of Gopher (Rae 2021, appendix A); repetition is measured by how far the text
+compresses, which needs no words and so is the same rule for every language.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+
+from pydantic import Field
+
+from yuyan.config import Config
+from yuyan.text.characters import count_classes
+
+
+class Quality(Config):
+    """Rules that a document must meet."""
+
+    shortest: int = Field(default=1, ge=0)
+    """Fewest letters, digits and ideographs."""
+    longest: int | None = Field(default=None, ge=1)
+    """Most characters; null for no limit."""
+    judged_from: int = Field(default=500, ge=1)
+    """Only documents of at least so many characters are judged by the shares below."""
+    letters: float = Field(default=0.3, ge=0, le=1)
+    """Smallest share of letters and ideographs among what is not white space."""
+    symbols: float = Field(default=0.35, ge=0, le=1)
+    """Largest share of symbols (neither letters nor digits nor punctuation)."""
+    repeated_lines: float = Field(default=0.5, ge=0, le=1)
+    """Largest share of characters in lines that stood there before."""
+    compressed: float = Field(default=0.12, ge=0, le=1)
+    """Smallest size after compression, as a share: text that says the same again and again shrinks below it."""
+
+
+def why_not(text: str, config: Quality) -> str | None:
+    """The rule that `text` breaks, or None."""
+    counts = count_classes(text)
+    content = counts.letters + counts.ideographs + counts.digits
+    if content < config.shortest:
+        return "no words" if config.shortest <= 1 else f"fewer than {config.shortest} letters"
+    if config.longest is not None and len(text) > config.longest:
+        return f"more than {config.longest:,} characters"
+    if len(text) < config.judged_from:
+        return None
+    visible = max(1, len(text) - counts.spaces)
+    if counts.letters + counts.ideographs < config.letters * visible:
+        return "few letters"
+    if counts.symbols > config.symbols * visible:
+        return "many symbols"
+    if _repeated_lines(text) > config.repeated_lines:
+        return "repeated lines"
+    encoded = text.encode("utf-8", "replace")
+    if len(zlib.compress(encoded, 1)) < config.compressed * len(encoded):
+        return "repeats itself"
+    return None
+
+
+def _repeated_lines(text: str) -> float:
+    """The share of characters in lines that equal an earlier line of the same text."""
+    lines = [stripped for line in text.split("\n") if (stripped := line.strip())]
+    if len(lines) < 2:
+        return 0.0
+    again = sum(len(line) * (count - 1) for line, count in Counter(lines).items() if count > 1)
+    return again / sum(map(len, lines))
