@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ from yuyan.tokens.pieces import Pieces, pieces_of
 from yuyan.tokens.special import ROLES, names_in, resolve
 
 FILE, CONFIG_FILE, MAP_FILE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
-WINDOW = 1 << 17  # characters encoded at once; the library needs several hundred bytes for each
+PART = 1 << 13  # characters; the library is fastest on texts of about this length
+GROUP = 1 << 21  # characters encoded in one call; the library needs several hundred bytes for each
+WINDOW = 1 << 17  # characters of a text without a safe place to cut that are encoded at once
+_END_OF_PIECE = re.compile(r"\S(?=[ \n])")  # in all our patterns white space begins a piece, or is in none
 _MARGIN = 2 * LONGEST  # a cut this far from the end of a window is where it is in the whole text
 
 
@@ -84,29 +88,50 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of many texts, on all cores."""
-        short = [not self._local or len(text) <= WINDOW for text in texts]
-        together = [text for text, is_short in zip(texts, short, strict=True) if is_short]
+        result: list[list[int]] = [[] for _ in texts]
+        group: list[tuple[int, str]] = []
+        size = 0
+        for number, text in enumerate(texts):
+            for part in self._parts(text):
+                group.append((number, part))
+                size += len(part)
+                if size >= GROUP:
+                    self._encode_group(group, result)
+                    group, size = [], 0
+        self._encode_group(group, result)
+        return result
+
+    def _parts(self, text: str) -> Iterator[str]:
+        """Cut a long text where a piece ends anyway, so that its parts go to several cores."""
+        begin = 0
+        if self._local:
+            while len(text) - begin > PART and (cut := _END_OF_PIECE.search(text, begin + PART)):
+                yield text[begin : cut.end()]
+                begin = cut.end()
+        yield text[begin:]
+
+    def _encode_group(self, group: Sequence[tuple[int, str]], result: list[list[int]]) -> None:
+        short = [part for _, part in group if len(part) <= WINDOW or not self._local]
         try:
-            encodings = iter(self._inner.encode_batch_fast(together, add_special_tokens=False) if together else [])
-            return [
-                next(encodings).ids if is_short else self._encode_long(text)[0]
-                for text, is_short in zip(texts, short, strict=True)
-            ]
+            encodings = iter(self._inner.encode_batch_fast(short, add_special_tokens=False) if short else [])
         except TypeError:
-            raise _not_text(texts) from None
+            raise _not_text([part for _, part in group], [number for number, _ in group]) from None
+        for number, part in group:
+            is_short = len(part) <= WINDOW or not self._local
+            result[number] += next(encodings).ids if is_short else self._encode_windows(part)[0]
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """For each token of `encode(text)` the characters it came from, `text[start:end]`.
 
         A character that is several tokens has the same offsets in each.
         """
-        return self._encode_long(text)[1]
+        return self._encode_windows(text)[1]
 
     def unknown(self, ids: Sequence[int]) -> int:
         """How many of `ids` say only that something was there: the `unk` token."""
         return 0 if self.special.unk is None else list(ids).count(self.special.unk)
 
-    def _encode_long(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    def _encode_windows(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         ids: list[int] = []
         offsets: list[tuple[int, int]] = []
         begin, size = 0, WINDOW if self._local else len(text)
@@ -186,15 +211,15 @@ def _last_certain_cut(encoding: tokenizers.Encoding, limit: int) -> tuple[int, i
     return sum(word == words[0] for word in words) if index == 0 else 0, limit
 
 
-def _not_text(texts: Sequence[object]) -> DataError:
-    for number, text in enumerate(texts):
+def _not_text(texts: Sequence[object], numbers: Sequence[int] | None = None) -> DataError:
+    for number, text in zip(numbers or range(len(texts)), texts, strict=True):
         if not isinstance(text, str):
             return DataError(f"text {number}: expected a text, got {type(text).__name__}")
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             return DataError(
-                f"text {number}: character {error.start} is a lone surrogate (U+{ord(text[error.start]):04X}), "
-                "which no UTF-8 file can hold; repair it with yuyan's cleaning, or remove it"
+                f"text {number}: a lone surrogate (U+{ord(text[error.start]):04X}), which no UTF-8 file can hold; "
+                "remove it, or clean the text with `yuyan data`"
             )
-    return DataError("text could not be encoded")
+    return DataError("a text could not be encoded")
