@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -29,8 +29,8 @@ tokenizer_app = typer.Typer(help="Train a tokenizer, or look at one.", no_args_i
 app.add_typer(config_app, name="config")
 app.add_typer(tokenizer_app, name="tokenizer")
 
-Out = Annotated[Optional[Path], typer.Option("--out", "-o", help="Folder to write; must not exist yet.")]  # noqa: UP045
-Overrides = Annotated[Optional[list[str]], typer.Argument(help="Overrides, such as train.optimizer.lr=3e-4.")]  # noqa: UP045
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write; must not exist yet.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides, such as train.optimizer.lr=3e-4.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was saved.")]
 
 
@@ -44,18 +44,22 @@ def demo(out: Out = None, budget: Annotated[str, typer.Option(help="Time for the
 
 @app.command()
 def ladder(
-    paths: Annotated[list[Path], typer.Argument(help="Text: files or folders (txt, jsonl, csv, tsv, parquet; .gz .zst .zip).")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Text: files or folders (txt, jsonl, csv, tsv, parquet; .gz .zst .zip).")
+    ],
     budget: Annotated[str, typer.Option(help="Time for the whole ladder, such as 10m.")] = "10m",
     rungs: Annotated[str, typer.Option(help="Which rungs, separated by commas.")] = "unigram,bigram,kn5,lstm,gpt",
     out: Out = None,
     seed: Annotated[int, typer.Option(min=0, help="Fixes everything that is drawn.")] = 0,
     resume: Resume = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print ladder.json to standard output.")] = False,
-    set_: Annotated[Optional[list[str]], typer.Option("--set", help="A key of the data config: split.kind=ordered.")] = None,  # noqa: UP045
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A key of the data config: split.kind=ordered.")
+    ] = None,
 ) -> None:
     """n-gram, LSTM and GPT on your text, under one budget, compared in bits per byte."""
     from yuyan.commands import ladder as command
-    from yuyan.commands.data import data_config
+    from yuyan.commands.corpus import data_config
 
     title = paths[0].resolve().name.split(".")[0] or "ladder"
     order = command.LadderOrder(
@@ -73,23 +77,29 @@ def ladder(
 
 
 @app.command()
-def train(config: Annotated[Path, typer.Argument(help="A YAML file.")], overrides: Overrides = None, out: Out = None, resume: Resume = False) -> None:
+def train(
+    config: Annotated[Path, typer.Argument(help="A YAML file.")],
+    overrides: Overrides = None,
+    out: Out = None,
+    resume: Resume = False,
+) -> None:
     """Train what a config describes, in a run folder."""
-    from yuyan.commands.run import RunConfig
+    from yuyan.commands.run import read_run_config
     from yuyan.commands.train import show, train_command
-    from yuyan.config import load_config
 
-    show(train_command(load_config(RunConfig, config, overrides or []).config, out, resume=resume))
+    show(train_command(read_run_config(config, overrides or []), out, resume=resume))
 
 
 @app.command()
 def generate(
     model: Annotated[Path, typer.Argument(help="A run, a rung of a ladder, or a model folder.")],
     prompt: Annotated[str, typer.Argument(help="The beginning of the text; - reads it from standard input.")],
-    max_tokens: Annotated[Optional[int], typer.Option(help="Stop after so many new tokens.")] = None,  # noqa: UP045
+    max_tokens: Annotated[int | None, typer.Option(help="Stop after so many new tokens.")] = None,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.8,
-    top_k: Annotated[Optional[int], typer.Option(help="Only the k likeliest tokens.")] = None,  # noqa: UP045
-    top_p: Annotated[Optional[float], typer.Option(help="Only the likeliest tokens with this probability together.")] = None,  # noqa: UP045
+    top_k: Annotated[int | None, typer.Option(help="Only the k likeliest tokens.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Only the likeliest tokens with this probability together.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
     no_echo: Annotated[bool, typer.Option("--no-echo", help="Do not print the prompt.")] = False,
 ) -> None:
@@ -105,7 +115,7 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A run, a rung of a ladder, or a model folder.")],
     paths: Annotated[list[Path], typer.Argument(help="The text to measure on.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
-    set_: Annotated[Optional[list[str]], typer.Option("--set", help="A key of the data config.")] = None,  # noqa: UP045
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A key of the data config.")] = None,
 ) -> None:
     """Bits per byte and perplexity of a model on your text."""
     from yuyan.commands.evaluate import evaluate_command
@@ -118,10 +128,13 @@ def data(
     paths: Annotated[list[Path], typer.Argument(help="Files or folders.")],
     out: Out = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    set_: Annotated[Optional[list[str]], typer.Option("--set", help="A key of the data config, such as clean.near=false.")] = None,  # noqa: UP045
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A key of the data config, such as clean.near=false.")
+    ] = None,
 ) -> None:
     """What is in your text: what was found, kept and dropped, step by step, with examples."""
-    from yuyan.commands.data import data_command, data_config
+    from yuyan.commands.corpus import data_config
+    from yuyan.commands.data import data_command
 
     raise typer.Exit(data_command(paths, data_config(paths, set_ or []), out, as_json))
 
@@ -147,7 +160,7 @@ def config_schema() -> None:
 
 
 @config_app.command("explain")
-def config_explain(key: Annotated[Optional[str], typer.Argument(help="A key, such as train.clip.")] = None) -> None:  # noqa: UP045
+def config_explain(key: Annotated[str | None, typer.Argument(help="A key, such as train.clip.")] = None) -> None:
     """What a key means, its type and its default."""
     from yuyan.commands.config import explain_command
 
@@ -192,4 +205,3 @@ def _usage_error(error: Exception) -> int:
 
 if __name__ == "__main__":
     main()
-

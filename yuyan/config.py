@@ -42,12 +42,14 @@ class Loaded(NamedTuple, Generic[C]):
     origin: dict[str, str]
 
 
-def load_config(cls: type[C], path: Path | None, overrides: Sequence[str] = ()) -> Loaded[C]:
-    """Read `path` (YAML), apply `key.sub=value` overrides, and check everything.
+def load_config(
+    cls: type[C], path: Path | None, overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None
+) -> Loaded[C]:
+    """Read `path` (YAML), or start from `base`, apply `key.sub=value` overrides, and check everything.
 
     Raises ConfigError (unknown key, wrong type, missing value) and DataError (file missing or not YAML).
     """
-    data, origin = ({}, {}) if path is None else read_yaml(path)
+    data, origin = (dict(base or {}), {}) if path is None else read_yaml(path)
     for assignment in overrides:
         key, value = parse_override(assignment)
         _assign(data, key, value)

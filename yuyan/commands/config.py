@@ -71,11 +71,17 @@ def _type(field: FieldInfo) -> str:
     kinds = [str(m.model_fields["kind"].default) for m in _models(field.annotation) if "kind" in m.model_fields]
     if kinds:
         return " | ".join(kinds)
-    return str(field.annotation).replace("typing.", "").replace("NoneType", "null").removeprefix("<class '").removesuffix("'>")
+    return (
+        str(field.annotation)
+        .replace("typing.", "")
+        .replace("NoneType", "null")
+        .removeprefix("<class '")
+        .removesuffix("'>")
+    )
 
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
-    return str(dump(value).get("kind", "...")) if isinstance(value, BaseModel) else str(value)
+    return str(value.model_dump(mode="json").get("kind", "...")) if isinstance(value, BaseModel) else str(value)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yuyan.commands.run import From, RunConfig
+from yuyan.commands.run import From, RunConfig, RunData
+from yuyan.config import load_config
 from yuyan.corpus import Shards, write_shards
 from yuyan.errors import DataError
-from yuyan.text import DataConfig, Document, Prepared, prepare
+from yuyan.text import DataConfig, Prepared, open_prepared, prepare
 from yuyan.tokens import Tokenizer, TokenizerConfig, load_tokenizer, train_tokenizer
 
-SPLITS = ("train", "validation", "test")
 PROMPT_CHARACTERS = 40
 
 
@@ -26,7 +25,7 @@ class Corpus:
     tokenizer_kind: str
     train: Shards
     validation: Shards
-    test: Shards
+    test: Shards | None
     report: dict[str, Any]
     prepared: Prepared
 
@@ -38,13 +37,13 @@ class Corpus:
     @property
     def language(self) -> str:
         """`zh` if most of the text is Chinese, else `en`: the language of reports."""
-        languages = self.report.get("languages") or {}
-        main = max(languages, key=lambda name: int(languages[name]), default="en")
-        return "zh" if str(main).startswith("zh") else "en"
+        languages = self.prepared.report.languages
+        main = max(languages, key=lambda name: languages[name].characters, default="en")
+        return "zh" if main.startswith("zh") else "en"
 
     def prompts(self, count: int) -> list[str]:
         """The beginnings of `count` held-out documents, for samples."""
-        split = "test" if len(self.test) else "validation"
+        split = "test" if self.test is not None else "validation"
         found: list[str] = []
         for document in self.prepared.documents(split):
             if len(found) == count:
@@ -61,33 +60,42 @@ def _beginning(text: str) -> str:
     return start.rsplit(" ", 1)[0] if " " in start else start[: PROMPT_CHARACTERS // 4]
 
 
+def data_config(paths: Sequence[Path], settings: Sequence[str]) -> DataConfig:
+    """The data config for files named on the command line, with `key=value` settings. Raises ConfigError."""
+    return load_config(DataConfig, None, settings, base={"sources": [str(path) for path in paths]}).config
+
+
 def make_corpus(
     config: RunConfig, folder: Path, choose_vocabulary: Callable[[Prepared], TokenizerConfig] | None = None
 ) -> Corpus:
     """Prepare text, train or load the tokenizer, write shards; each step that is there already is used again."""
     prepared = open_data(config.data, folder)
     tokenizer, kind = _tokenizer(config, folder, prepared, choose_vocabulary)
-    shards = {split: _shards(prepared, split, tokenizer, folder) for split in SPLITS}
-    if not len(shards["train"]) or not len(shards["validation"]):
-        raise DataError(f"{folder / 'data'}: nothing is left to train or to validate on; give more text")
+    for split in ("train", "validation"):
+        if split not in prepared.splits:
+            raise DataError(f"{prepared.folder}: there is no text for {split}; see data.split and data.validation")
+    shards = {split: _shards(prepared, split, tokenizer, folder) for split in prepared.splits}
     return Corpus(
         tokenizer=tokenizer, tokenizer_kind=kind, train=shards["train"], validation=shards["validation"],
-        test=shards["test"], report=data_report(prepared), prepared=prepared,
+        test=shards.get("test"), report=corpus_summary(prepared), prepared=prepared,
     )  # fmt: skip
 
 
-def open_data(data: DataConfig | From, folder: Path) -> Prepared:
+def open_data(data: RunData, folder: Path) -> Prepared:
     """The cleaned and split text: made here, or taken from another run."""
-    if isinstance(data, From):
-        return Prepared.open(Path(data.path))
-    return prepare([Path(source) for source in data.sources], data, folder / "data")
+    if data.prepared is not None:
+        prepared = open_prepared(data.prepared)
+        if prepared is None:
+            raise DataError(f"{data.prepared}: no prepared data here, or it is damaged (data.prepared)")
+        return prepared
+    return prepare(data.sources, DataConfig(**{k: getattr(data, k) for k in DataConfig.model_fields}), folder / "data")
 
 
 def _tokenizer(
     config: RunConfig, folder: Path, prepared: Prepared, choose: Callable[[Prepared], TokenizerConfig] | None
 ) -> tuple[Tokenizer, str]:
     if isinstance(config.tokenizer, From):
-        return load_tokenizer(Path(config.tokenizer.path)), "loaded"
+        return load_tokenizer(config.tokenizer.path), "loaded"
     settings = choose(prepared) if choose is not None else config.tokenizer
     place = folder / "tokenizer"
     if not (place / "tokenizer.json").is_file():
@@ -103,12 +111,20 @@ def _shards(prepared: Prepared, split: str, tokenizer: Tokenizer, folder: Path) 
     return Shards.open(place, tokenizer=tokenizer)
 
 
-def data_report(prepared: Prepared) -> dict[str, Any]:
-    """What the preparation found, as plain data."""
-    report: dict[str, Any] = json.loads((prepared.folder / "report.json").read_text(encoding="utf-8"))
-    return report
-
-
-def texts_of(prepared: Prepared, split: str) -> Iterator[Document]:
-    """The documents of a split, in order."""
-    return prepared.documents(split)
+def corpus_summary(prepared: Prepared) -> dict[str, Any]:
+    """What a ladder's report says of its text."""
+    report = prepared.report
+    return {
+        "paths": [source.name for source in report.sources][:20],
+        "documents": {name: split.documents for name, split in report.splits.items()},
+        "bytes": {name: split.bytes for name, split in report.splits.items()},
+        "languages": {name: language.documents for name, language in report.languages.items()},
+        "steps": [
+            {"name": step.name, "kept": step.documents_out, "dropped": step.dropped,
+             "samples": [f"{sample.reason}: {sample.excerpt}" for sample in step.samples]}
+            for step in report.steps
+        ],
+        "lengths": report.lengths, "documents_are": report.documents_are, "split": report.split,
+        "overlap": {name: f"{100 * overlap.share:.2f} %" for name, overlap in report.overlap.items()},
+        "warnings": report.warnings,
+    }  # fmt: skip

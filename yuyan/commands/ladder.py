@@ -24,7 +24,7 @@ import torch
 
 from yuyan.commands.corpus import Corpus, make_corpus
 from yuyan.commands.recipe import Measured, gpt_run, lstm_run, measure_machine, vocabulary_for
-from yuyan.commands.run import From, RunConfig, provenance, seconds_of
+from yuyan.commands.run import RunConfig, RunData, TrainConfig, open_run, provenance, seconds_of
 from yuyan.commands.train import run_training
 from yuyan.config import dump, to_yaml
 from yuyan.console import progress, say, table
@@ -34,6 +34,7 @@ from yuyan.evaluate.page import ladder_page
 from yuyan.evaluate.terminal import ladder_table
 from yuyan.generate.sampling import Sampling
 from yuyan.models.ngram import NGram
+from yuyan.models.presets import Gpt
 from yuyan.store import claim_folder, exclusive, write_json, write_text
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.text import DataConfig
@@ -56,18 +57,20 @@ class LadderOrder:
     seed: int = 0
 
 
-def ladder_command(order: LadderOrder, out: Path, *, resume: bool = False) -> dict[str, Any]:
+def ladder_command(order: LadderOrder, out: Path, *, resume: bool = False, claimed: bool = False) -> dict[str, Any]:
     """Build the ladder in `out` and return what `ladder.json` says. Raises InputError, StorageError, Interrupted."""
     started = time.monotonic()
     check_rungs(order.rungs)
-    if not (resume and (out / "data").is_dir()):
+    if not claimed and not (resume and (out / "data").is_dir()):
         claim_folder(out, what="the ladder")
     with exclusive(out):
         try:
             corpus = prepare_corpus(order, out)
             rungs = climb(order, corpus, out, started)
         except (KeyboardInterrupt, Interrupted):
-            raise Interrupted(f"stopped; what is done is in {out}. To go on, repeat the command with --resume") from None
+            raise Interrupted(
+                f"stopped; what is done is in {out}. To go on, repeat the command with --resume"
+            ) from None
         ladder = summary(order, corpus, rungs, time.monotonic() - started, out)
         write_json(out / "ladder.json", ladder)
         write_text(out / "report.html", ladder_page(ladder))
@@ -93,10 +96,8 @@ def prepare_corpus(order: LadderOrder, out: Path) -> Corpus:
 
 def shared_config(order: LadderOrder) -> RunConfig:
     """The config that all rungs share; its model is not built."""
-    return RunConfig.model_validate(
-        {"name": "ladder", "seed": order.seed, "data": order.data, "model": {"kind": "gpt"}, "train": {"steps": 1}},
-        strict=False,
-    )
+    data = RunData(**{key: getattr(order.data, key) for key in DataConfig.model_fields})
+    return RunConfig(name="ladder", seed=order.seed, data=data, model=Gpt(), train=TrainConfig(steps=1))
 
 
 def climb(order: LadderOrder, corpus: Corpus, out: Path, started: float) -> list[dict[str, Any]]:
@@ -124,7 +125,7 @@ def count_rung(name: str, corpus: Corpus, out: Path) -> dict[str, Any]:
     begun = time.monotonic()
     with progress(f"counting {name}"):
         network = NGram.fit(
-            shards.all_tokens(), shards.offsets, order=NGRAMS[name], vocab_size=corpus.vocab_size,
+            shards.flat, shards.offsets, order=NGRAMS[name], vocab_size=corpus.vocab_size,
             bos=special.bos, eos=special.eos,
         )  # fmt: skip
     seconds = time.monotonic() - begun
@@ -137,7 +138,9 @@ def count_rung(name: str, corpus: Corpus, out: Path) -> dict[str, Any]:
         "validation_curve": [], "training_curve": [], "stopped": "counted",
         "config": {"kind": "ngram", "order": NGRAMS[name], "smoothing": "interpolated modified Kneser-Ney"},
     }  # fmt: skip
-    return _finished(record, model, corpus, folder, measure(model, corpus, "validation"), measure(model, corpus, "test"))
+    return _finished(
+        record, model, corpus, folder, measure(model, corpus, "validation"), measure(model, corpus, "test")
+    )
 
 
 def neural_rung(
@@ -153,8 +156,6 @@ def neural_rung(
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "made.json", provenance())
         write_text(folder / "run.yaml", to_yaml(config))
-    from yuyan.commands.run import open_run
-
     config = open_run(folder)
     result = run_training(config, folder, corpus)
     looks = [record for record in result.log if "validation" in record]
@@ -177,7 +178,7 @@ def neural_rung(
 def measure(model: LanguageModel, corpus: Corpus, split: str) -> Likelihood | None:
     """The likelihood of all documents of a split, or None if it has none."""
     shards = {"validation": corpus.validation, "test": corpus.test}[split]
-    if not len(shards):
+    if shards is None:
         return None
     special = corpus.tokenizer.special
     assert special.bos is not None and special.eos is not None
@@ -323,6 +324,3 @@ def parse_budget(text: str) -> float:
     if seconds < 10:
         raise InputError(f"--budget {text}: a ladder needs at least 10s")
     return seconds
-
-
-__all__ = ["From", "LadderOrder", "default_ladder_folder", "ladder_command", "parse_budget", "show"]

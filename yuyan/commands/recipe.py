@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from yuyan.commands.run import EvaluateConfig, From, RunConfig, TrainConfig
+from yuyan.commands.run import EvaluateConfig, From, RunConfig, RunData, TrainConfig
 from yuyan.models.presets import Gpt, Lstm
 from yuyan.nn.initialise import Initialisation
 from yuyan.text import Prepared
@@ -50,7 +51,7 @@ def measure_machine(seconds: float = 0.3) -> Measured:
 
 def vocabulary_for(prepared: Prepared) -> BytePairConfig:
     """A byte-level BPE for the text: about a token for each 500 bytes of text, and room for its common characters."""
-    size, characters = 0, {}
+    size, characters = 0, dict[str, int]()
     for document in prepared.documents("train"):
         size += len(document.text.encode())
         if size < 8_000_000:
@@ -113,7 +114,7 @@ def _run(
     while context > 32 and int(corpus.train.tokens) < 20 * context:
         context //= 2
     return RunConfig(
-        name=name, seed=seed, data=From(path="../../data"), tokenizer=From(path="../../tokenizer"), model=model,
+        name=name, seed=seed, data=RunData(prepared=Path("../../data")), tokenizer=From(path=Path("../../tokenizer")), model=model,
         train=TrainConfig(
             budget=f"{seconds:.0f}s", context=context, batch_tokens=16 * context,
             optimizer=AdamW(lr=rate, weight_decay=weight_decay, beta2=0.98),

@@ -20,13 +20,14 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 
-from yuyan.config import Config, dump, fingerprint, flatten, load_config, to_yaml
+from yuyan.config import COMMAND_LINE, Config, dump, fingerprint, flatten, load_config, to_yaml
 from yuyan.errors import ConfigError, InputError
 from yuyan.generate.sampling import Sampling
 from yuyan.models.presets import ModelConfig
@@ -52,8 +53,21 @@ class From(Config):
     """Something made before, taken from its folder."""
 
     kind: Literal["from"] = "from"
-    path: str
-    """The folder."""
+    path: Path
+    """The folder; in a file, relative to that file."""
+
+
+class RunData(DataConfig):
+    """The text of a run: files to prepare, or what another run has prepared."""
+
+    prepared: Path | None = None
+    """The data folder of another run, instead of `sources`."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if bool(self.sources) == (self.prepared is not None):
+            raise ValueError("give either data.sources or data.prepared")
+        return self
 
 
 class TrainConfig(Config):
@@ -114,9 +128,9 @@ class RunConfig(Config):
     """What to call it; a part of the folder's name."""
     seed: int = Field(0, ge=0)
     """Fixes the order of the data, the first weights, and dropout."""
-    data: DataConfig | From
-    """The text, or the data folder of another run."""
-    tokenizer: TokenizerConfig | From = Field(default_factory=BytePairConfig)
+    data: RunData
+    """The text."""
+    tokenizer: Annotated[TokenizerConfig | From, Field(discriminator="kind")] = Field(default_factory=BytePairConfig)
     """How text becomes tokens."""
     model: ModelConfig
     """What to train."""
@@ -128,6 +142,28 @@ class RunConfig(Config):
     """How to measure it on the way."""
     generate: Sampling = Sampling()
     """How to write samples."""
+
+
+def read_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The config in `path`; its paths are relative to the file, those of the overrides to the working folder."""
+    config, origin = load_config(RunConfig, path, overrides)
+    base = path.resolve().parent
+
+    def absolute(place: Path, key: str) -> Path:
+        return (Path.cwd() if origin.get(key) == COMMAND_LINE else base) / place
+
+    data = config.data.model_copy(
+        update={
+            key: tuple(absolute(place, f"data.{key}").resolve() for place in getattr(config.data, key))
+            for key in ("sources", "validation", "test")
+        }
+    )
+    if data.prepared is not None:
+        data = data.model_copy(update={"prepared": absolute(data.prepared, "data.prepared").resolve()})
+    tokenizer = config.tokenizer
+    if isinstance(tokenizer, From):
+        tokenizer = From(path=absolute(tokenizer.path, "tokenizer.path").resolve())
+    return config.model_copy(update={"data": data, "tokenizer": tokenizer})
 
 
 def default_folder(config: RunConfig) -> Path:
@@ -147,7 +183,7 @@ def open_run(folder: Path) -> RunConfig:
     """The config of an existing run. Raises InputError if `folder` is none."""
     if not (folder / "run.yaml").is_file():
         raise InputError(f"{folder}: not a run: there is no run.yaml in it")
-    return load_config(RunConfig, folder / "run.yaml").config
+    return read_run_config(folder / "run.yaml")
 
 
 def check_same(config: RunConfig, stored: RunConfig, folder: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +39,7 @@ from yuyan.tasks.language_model import LanguageModel
 from yuyan.train import Learner, MasterWeights, PlainStep, Plan, State, Update, parameter_kinds, resolve, train
 from yuyan.train.allocator import keep_freed_memory
 from yuyan.train.state import stored_threads
+from yuyan.train.threads import fastest_threads
 
 LOOKS = 20  # at the validation text, over a run
 
@@ -72,8 +75,6 @@ def train_command(config: RunConfig, out: Path | None, *, resume: bool) -> Train
 def run_training(config: RunConfig, folder: Path, corpus: Corpus) -> Trained:
     """The middle of it: a corpus is there, `folder` belongs to us."""
     keep_freed_memory()
-    if config.train.threads:
-        torch.set_num_threads(config.train.threads)
     session = _Session(config, folder, corpus)
     session.go_on()
     title = f"training {config.name} ({session.parameters / 1e6:.2f} M parameters)"
@@ -96,7 +97,8 @@ class _Session:
         weights = MasterWeights(learner, resolve(config.train.precision, torch.device("cpu")))
         self.exact = copy.deepcopy(self.model).float()  # float32, for files and reports
         optimizer = config.train.optimizer.build(weights.masters, kinds)
-        self.state = State(learner, weights, optimizer, self._batches())
+        self.batches = self._batches()
+        self.state = State(learner, weights, optimizer, self.batches)
         budget = config.train.budget
         self.plan = Plan(steps=config.train.steps, seconds=None if budget is None else seconds_of(budget))
         self.log = folder / "log.jsonl"
@@ -126,18 +128,35 @@ class _Session:
                 raise CheckpointCorrupt(self.folder / "state", "a whole checkpoint", f"{len(newest.rejected)} damaged")
             if self.log.exists():
                 write_text(self.log, "")
+            self._choose_threads()
             return
-        if (threads := stored_threads(newest.folder)) != torch.get_num_threads():
-            warn(
-                f"{newest.folder}: was computed with {threads} threads, now {torch.get_num_threads()}: sums come out "
-                f"in another order, so the run is not repeated bit for bit (train.threads={threads} would)"
-            )
+        self._take_threads(stored_threads(newest.folder))
         self.state.load(newest.folder)
         self.step_saved = self.state.step
         kept = [record for record in read_lines(self.log) if record["step"] <= self.state.step]
-        with_newlines = "".join(_json_line(record) for record in kept)
-        write_text(self.log, with_newlines)
+        write_text(self.log, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
         say(f"going on from step {self.state.step}")
+
+    def _choose_threads(self) -> None:
+        """As the config says, else what is fastest here; written down so that a resumed run computes the same way."""
+        if self.config.train.threads is not None:
+            torch.set_num_threads(self.config.train.threads)
+            return
+        threads, medians = fastest_threads(self.state.learner, self.batches.update(0))
+        torch.set_num_threads(threads)
+        made = json.loads((self.folder / "made.json").read_text(encoding="utf-8"))
+        made["threads"] = {"chosen": threads, "seconds_a_step": {str(n): round(s, 5) for n, s in medians.items()}}
+        write_json(self.folder / "made.json", made)
+
+    def _take_threads(self, stored: int) -> None:
+        """Compute as the saved run did: another number of threads changes the order of sums on a CPU."""
+        wanted = self.config.train.threads or stored
+        if wanted != stored or stored > (os.cpu_count() or 1):
+            warn(
+                f"the run was computed with {stored} threads, this machine has {os.cpu_count()} and train.threads asks "
+                f"for {wanted}: it may not be repeated bit for bit"
+            )
+        torch.set_num_threads(wanted)
 
     # ------------------------------------------------------------ between updates
 
@@ -146,7 +165,7 @@ class _Session:
         step = PlainStep(self.plan, self.config.train.schedule, clip=self.config.train.clip)
         started, tokens = time.monotonic(), self.state.tokens
         next_look = self._next_look()
-        for update in train(self.state, self.state.batches, step):
+        for update in train(self.state, self.batches, step):
             speed = (self.state.tokens - tokens) / max(1e-9, time.monotonic() - started)
             append_line(self.log, _update_record(update, speed))
             done = self.plan.done(self.state)
@@ -245,7 +264,7 @@ class _Session:
         best = LanguageModel.load(self.folder / "model")
         assert isinstance(best.network, NetworkModule)
         validation = self.measure(best.network, self.corpus.validation, None)
-        test = self.measure(best.network, self.corpus.test, None) if len(self.corpus.test) else None
+        test = self.measure(best.network, self.corpus.test, None) if self.corpus.test is not None else None
         batch = max(1, self.config.train.batch_tokens // self.config.train.context)
         result = Trained(
             folder=self.folder, validation=validation, test=test, parameters=self.parameters, tokens=self.state.tokens,
@@ -296,9 +315,3 @@ def _spread(shards: Shards, limit: int | None) -> np.ndarray:
 def _update_record(update: Update, speed: float) -> dict[str, Any]:
     record = update._asdict() | {"tokens_per_second": round(speed, 1), "seconds": round(update.seconds, 3)}
     return {key: (None if isinstance(v, float) and not math.isfinite(v) else v) for key, v in record.items()}
-
-
-def _json_line(record: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(record, ensure_ascii=False) + "\n"

@@ -87,7 +87,7 @@ class LanguageModel:
     def generate(self, prompt: str, sampling: Sampling | None = None, **settings: object) -> str:
         """The continuation of `prompt`; settings are those of `Sampling`, such as `temperature=0, max_tokens=50`."""
         if settings:
-            sampling = Sampling(**{**(sampling or Sampling()).model_dump(), **settings})  # type: ignore[arg-type]
+            sampling = Sampling(**{**(sampling or Sampling()).model_dump(), **settings})
         return "".join(self.stream(prompt, sampling))
 
     @torch.no_grad()

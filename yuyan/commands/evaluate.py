@@ -1,0 +1,44 @@
+"""`yuyan evaluate`: bits per byte and perplexity of a model on text, with an interval over documents."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from yuyan.commands.corpus import data_config
+from yuyan.config import dump
+from yuyan.console import say, table
+from yuyan.errors import DataError, InputError
+from yuyan.evaluate.likelihood import Likelihood, score_documents, summarise
+from yuyan.tasks.language_model import LanguageModel
+from yuyan.text import read_documents
+
+
+def evaluate_command(model_path: Path, paths: list[Path], settings: list[str], *, as_json: bool) -> Likelihood:
+    """Measure, print a table (or JSON on standard output), and return the scores. The text is taken as it is."""
+    model = LanguageModel.load(model_path)
+    special = model.tokenizer.special
+    if special.bos is None or special.eos is None:
+        raise InputError(f"{model_path}: its tokenizer has no begin or end mark, so documents have no probability")
+    texts = [document.text for document in read_documents(paths, data_config(paths, settings))]
+    if not texts:
+        raise DataError(f"{paths[0]}: no text to measure on")
+    documents = [np.asarray(ids, dtype=np.int64) for ids in model.tokenizer.encode_batch(texts)]
+    sizes = [len(text.encode()) for text in texts]
+    scores = score_documents(model.network, documents, sizes, bos=special.bos, eos=special.eos, context=model.context)
+    result = summarise(scores)
+    if as_json:
+        print(json.dumps(dump(result)))
+        return result
+    low, high = result.interval
+    table(
+        f"{model_path} on {', '.join(map(str, paths))}",
+        ["documents", "bytes", "tokens", "bits/byte", "95 % interval", "perplexity/token"],
+        [[f"{result.documents:,}", f"{result.bytes:,}", f"{result.tokens:,}", f"{result.bits_per_byte:.4f}",
+          f"{low:.4f} to {high:.4f}", f"{result.perplexity:.2f}"]],
+        left=0,
+    )  # fmt: skip
+    say("perplexity is of this model's own tokens; compare models of other tokenizers by bits per byte")
+    return result
