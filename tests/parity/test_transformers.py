@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from yuyan.hub import read_model, write_model
 from yuyan.models.network import NetworkModule
+from yuyan.nn.head import LabelHead, LanguageModelHead, PoolerHead
 
 hf = pytest.importorskip("transformers")
 hf.logging.set_verbosity_error()
@@ -51,7 +53,83 @@ def scaled(kind: str, **settings: Any) -> Callable[[], Any]:
     return lambda: llama(rope_parameters={"rope_type": kind, "rope_theta": 10000.0, "factor": 4.0, **settings})
 
 
+def gpt2(name: str = "GPT2LMHeadModel", **settings: Any) -> Any:
+    sizes = {"vocab_size": 99, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64}
+    return getattr(hf, name)(hf.GPT2Config(**sizes | {"pad_token_id": 1} | settings))
+
+
+BERT: dict[str, Any] = {
+    "vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 48, "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}  # fmt: skip
+LABELS: dict[str, Any] = {"num_labels": 3, "id2label": {0: "no", 1: "yes", 2: "perhaps"}, "pad_token_id": 1}
+
+
+def bert(name: str = "BertForMaskedLM", **settings: Any) -> Any:
+    return getattr(hf, name)(hf.BertConfig(**BERT | settings))
+
+
+def roberta(name: str = "RobertaForMaskedLM", **settings: Any) -> Any:
+    return getattr(hf, name)(hf.RobertaConfig(**BERT | settings))
+
+
+def electra(name: str, **settings: Any) -> Any:
+    return getattr(hf, name)(hf.ElectraConfig(**BERT | {"embedding_size": 24} | settings))
+
+
+def modernbert(name: str = "ModernBertForMaskedLM", **settings: Any) -> Any:
+    sizes = BERT | {"num_hidden_layers": 4, "local_attention": 8, "pad_token_id": 1, "bos_token_id": 0}
+    return getattr(hf, name)(hf.ModernBertConfig(**sizes | settings))
+
+
+def t5(name: str = "T5ForConditionalGeneration", **settings: Any) -> Any:
+    sizes = {
+        "vocab_size": 99, "d_model": 32, "d_kv": 12, "d_ff": 48, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 4,
+        "relative_attention_num_buckets": 8, "relative_attention_max_distance": 20,
+    }  # fmt: skip
+    return getattr(hf, name)(hf.T5Config(**sizes | settings))
+
+
+V11: dict[str, Any] = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
 MODELS: dict[str, Callable[[], Any]] = {
+    "gpt2": gpt2,
+    "gpt2-untied": lambda: gpt2(tie_word_embeddings=False, n_inner=40),
+    "gpt2-base": lambda: gpt2("GPT2Model"),
+    "gpt2-sequence": lambda: gpt2("GPT2ForSequenceClassification", **LABELS),
+    "gpt2-tokens": lambda: gpt2("GPT2ForTokenClassification", **LABELS),
+    "gpt2-answer": lambda: gpt2("GPT2ForQuestionAnswering"),
+    "bert": bert,
+    "bert-tanh-gelu": lambda: bert(hidden_act="gelu_new", type_vocab_size=1),
+    "bert-base": lambda: bert("BertModel"),
+    "bert-sequence": lambda: bert("BertForSequenceClassification", **LABELS),
+    "bert-tokens": lambda: bert("BertForTokenClassification", **LABELS),
+    "bert-answer": lambda: bert("BertForQuestionAnswering"),
+    "roberta": roberta,
+    "roberta-base": lambda: roberta("RobertaModel"),
+    "roberta-sequence": lambda: roberta("RobertaForSequenceClassification", **LABELS),
+    "roberta-tokens": lambda: roberta("RobertaForTokenClassification", **LABELS),
+    "roberta-answer": lambda: roberta("RobertaForQuestionAnswering"),
+    "electra-generator": lambda: electra("ElectraForMaskedLM"),
+    "electra-discriminator": lambda: electra("ElectraForPreTraining", embedding_size=32),
+    "electra-base": lambda: electra("ElectraModel"),
+    "electra-sequence": lambda: electra("ElectraForSequenceClassification", **LABELS),
+    "electra-tokens": lambda: electra("ElectraForTokenClassification", **LABELS),
+    "electra-answer": lambda: electra("ElectraForQuestionAnswering"),
+    "modernbert": modernbert,
+    "modernbert-biases": lambda: modernbert(attention_bias=True, mlp_bias=True, norm_bias=True, classifier_bias=True),
+    "modernbert-base": lambda: modernbert("ModernBertModel"),
+    "modernbert-sequence": lambda: modernbert("ModernBertForSequenceClassification", **LABELS),
+    "modernbert-mean": lambda: modernbert("ModernBertForSequenceClassification", classifier_pooling="mean", **LABELS),
+    "modernbert-tokens": lambda: modernbert("ModernBertForTokenClassification", **LABELS),
+    "modernbert-answer": lambda: modernbert("ModernBertForQuestionAnswering"),
+    "t5": t5,
+    "t5-v1.1": lambda: t5(**V11),
+    "t5-base": lambda: t5("T5Model"),
+    "t5-encoder": lambda: t5("T5EncoderModel"),
+    "t5-tokens": lambda: t5("T5ForTokenClassification", **LABELS),
+    "llama-sequence": lambda: hf.LlamaForSequenceClassification(hf.LlamaConfig(**LLAMA | LABELS)),
+    "llama-tokens": lambda: hf.LlamaForTokenClassification(hf.LlamaConfig(**LLAMA | LABELS)),
+    "qwen3-sequence": lambda: hf.Qwen3ForSequenceClassification(hf.Qwen3Config(**LLAMA | LABELS)),
     "llama": llama,
     "llama-tied": lambda: llama(tie_word_embeddings=True),
     "llama-biases": lambda: llama(attention_bias=True, mlp_bias=True, num_key_value_heads=4),
@@ -92,21 +170,41 @@ def batch() -> tuple[Tensor, Tensor]:
     ids = torch.randint(3, 99, (3, 17), generator=torch.Generator().manual_seed(1))
     mask = torch.ones_like(ids)
     mask[1, 12:] = 0
-    return ids, mask
+    return ids.masked_fill(mask == 0, 1), mask
 
 
 def their_scores(model: Any) -> Tensor:
     ids, mask = batch()
+    extra = {"decoder_input_ids": ids[:, :9]} if model.config.is_encoder_decoder else {}
     with torch.no_grad():
-        out = model(input_ids=ids, attention_mask=mask)
-    return (out.logits if "logits" in out else out.last_hidden_state)[mask.bool()]
+        out = model(input_ids=ids, attention_mask=mask, **extra)
+    if "start_logits" in out:
+        return torch.stack((out.start_logits, out.end_logits), -1)[mask.bool()]
+    scores = out.logits if "logits" in out else out.last_hidden_state
+    if "pooler_output" in out:
+        scores = torch.cat((scores, out.pooler_output[:, None].expand_as(scores)), -1)
+    if scores.ndim == 2 and scores.shape == ids.shape:
+        scores = scores[:, :, None]  # a discriminator's
+    if extra:
+        return scores.flatten(0, 1)
+    return scores if scores.ndim == 2 else scores[mask.bool()]
 
 
 def our_scores(model: NetworkModule) -> Tensor:
     ids, mask = batch()
     with torch.no_grad():
-        hidden = model.encode(ids, mask) if model.decoder is None else model.decode(ids, mask)
-        return (hidden if model.head is None else model.score(hidden))[mask.bool()]
+        if isinstance(model.config.head, LabelHead):
+            scores = model.classify(ids, mask)
+            return scores if scores.ndim == 2 else scores[mask.bool()]
+        if model.encoder is not None and model.decoder is not None:
+            hidden = model.decode(ids[:, :9], memory=model.encode(ids, mask), memory_mask=mask)
+            return (hidden if model.head is None else model.score(hidden)).flatten(0, 1)
+        hidden = model.read(ids, mask)
+        if isinstance(model.config.head, PoolerHead):
+            hidden = torch.cat((hidden, model.score(hidden[:, :1]).expand_as(hidden)), -1)
+        elif model.head is not None:
+            hidden = model.score(hidden)
+        return hidden[mask.bool()]
 
 
 def close(ours: Tensor, theirs: Tensor) -> None:
@@ -124,7 +222,7 @@ def test_theirs_loads_in_ours(name: str, theirs: Callable[[str], Any], tmp_path:
 def test_ours_loads_in_theirs(name: str, theirs: Callable[[str], Any], tmp_path: Path) -> None:
     theirs(name).save_pretrained(tmp_path / "theirs")
     ours = read_model(tmp_path / "theirs")
-    written = write_model(ours, tmp_path / "ours")
+    written = write_model(ours, tmp_path / "ours", special_ids={"pad_token_id": 1})
     assert written != "yuyan"
     again, report = type(theirs(name)).from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
@@ -156,3 +254,21 @@ def test_old_spellings_of_rotary_settings_give_the_same_model(theirs: Callable[[
         (tmp_path / "config.json").write_text(json.dumps(config))
         assert read_model(tmp_path).config == new
         parameters = dict(config["rope_scaling"])
+
+
+def test_a_t5_with_an_output_table_of_its_own(theirs: Callable[[str], Any], tmp_path: Path) -> None:
+    """As t5-v1_1 and flan-t5 are published: old keys, and an `lm_head` that is no copy of the embedding."""
+    theirs("t5-v1.1").save_pretrained(tmp_path / "theirs")
+    config = json.loads((tmp_path / "theirs" / "config.json").read_text())
+    del config["scale_decoder_outputs"]
+    config["tie_word_embeddings"] = False
+    (tmp_path / "theirs" / "config.json").write_text(json.dumps(config))
+    tensors = load_file(tmp_path / "theirs" / "model.safetensors")
+    tensors["lm_head.weight"] = torch.randn(99, 32)
+    save_file(tensors, tmp_path / "theirs" / "model.safetensors", metadata={"format": "pt"})
+    ours = read_model(tmp_path / "theirs")
+    assert ours.config.head == LanguageModelHead(tied=False, scaled=False)
+    expected = their_scores(hf.T5ForConditionalGeneration.from_pretrained(tmp_path / "theirs").eval())
+    close(our_scores(ours), expected)
+    assert write_model(ours, tmp_path / "ours") == "t5"
+    close(their_scores(hf.T5ForConditionalGeneration.from_pretrained(tmp_path / "ours").eval()), expected)

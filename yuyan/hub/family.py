@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,9 +33,12 @@ class Family:
     prefix: str
     """What names begin with in a model with a head, and lack in one without."""
 
-    def network(self, data: dict[str, Any], where: str) -> Network:
-        """Their config as ours, with every None decided. Raises ConfigError naming the key that cannot be had."""
-        published = Published(data, where)
+    def network(self, data: dict[str, Any], where: str, names: Collection[str] = ()) -> Network:
+        """Their config as ours, with every None decided; `names` are the tensors that come with it.
+
+        Raises ConfigError naming the key that cannot be had.
+        """
+        published = Published(data, where, names)
         try:
             network = self.read(published)
         except ValidationError as error:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from yuyan.hub.family import Family
+from yuyan.hub.labels import ANSWER, label_keys, read_labels, suffix
 from yuyan.hub.names import Row
 from yuyan.hub.published import PUBLISHED_ACTIVATIONS, Published
 from yuyan.hub.rope import read_rotary, write_rotary
 from yuyan.models.network import Network
 from yuyan.nn.attention import Heads
 from yuyan.nn.ffn import Gated
-from yuyan.nn.head import LanguageModelHead
+from yuyan.nn.head import Head, LabelHead, LanguageModelHead
 from yuyan.nn.mask import Causal, Mask, Window
 from yuyan.nn.norm import RMSNorm
 from yuyan.nn.position import Rotary
@@ -30,8 +31,20 @@ LLAMA_TABLE = (
     Row("model.layers.{i}.mlp.{m}_proj.{p}", "decoder.layers.{i}.ffn.inner.{m}_proj.{p}"),
     Row("model.norm.weight", "decoder.norm.weight"),
     Row("lm_head.weight", "head.output.weight", tied="embedding.token.weight"),
+    Row("score.{p}", "head.output.{p}"),
+    Row("qa_outputs.{p}", "head.output.{p}"),
     Row("model.layers.{i}.self_attn.rotary_emb.inv_freq"),
 )
+
+
+def llama_table(network: Network) -> tuple[Row, ...]:
+    """The names, for one kind of head: a language model's, `score` of labels, or `qa_outputs` of a span."""
+    head = network.head
+    if not isinstance(head, LabelHead):
+        other = ("score.{p}", "qa_outputs.{p}")
+    else:
+        other = ("lm_head.weight", "score.{p}" if suffix(head) == ANSWER else "qa_outputs.{p}")
+    return tuple(row for row in LLAMA_TABLE if row.theirs not in other)
 
 
 def llama_like(
@@ -59,19 +72,20 @@ def llama_like(
         mask=mask,
         local=local,
     )
-    tied = c.take("tie_word_embeddings", bool, False)
-    head = LanguageModelHead(tied=tied) if has_head(c) else None
+    head = read_head(c, c.architecture("ForCausalLM"))
     return Network(vocab_size=c.take("vocab_size", int), hidden_size=hidden_size, decoder=stack, head=head)
 
 
-def has_head(c: Published) -> bool:
-    """Whether the folder is one of a language model, by the name of its class; unnamed ones are."""
-    names = c.maybe("architectures", list) or ["ForCausalLM"]
-    name = str(names[0])
+def read_head(c: Published, name: str) -> Head | None:
+    """The head of a class of Llama's kind."""
     if name.endswith("ForCausalLM"):
-        return True
+        return LanguageModelHead(tied=c.take("tie_word_embeddings", bool, False))
+    if head := read_labels(c, name, pool="last", sequence_bias=False):
+        c.ignore("tie_word_embeddings")
+        return head
     if name.endswith("Model"):
-        return False
+        c.ignore("tie_word_embeddings")
+        return None
     raise c.wrong("architectures", f"{name} is not supported")
 
 
@@ -80,10 +94,11 @@ def llama_keys(network: Network, name: str) -> dict[str, Any] | None:
     stack, head = network.decoder, network.head
     if not isinstance(stack, Stack) or not isinstance(stack.position, Rotary) or not isinstance(stack.ffn, Gated):
         return None
-    if not isinstance(stack.norm, RMSNorm) or not isinstance(head, LanguageModelHead | None):
+    if not isinstance(stack.norm, RMSNorm) or not isinstance(head, LanguageModelHead | LabelHead | None):
         return None
+    ending = "Model" if head is None else suffix(head) if isinstance(head, LabelHead) else "ForCausalLM"
     return {
-        "architectures": [f"{name}ForCausalLM" if head else f"{name}Model"],
+        "architectures": [name + ending],
         "vocab_size": network.vocab_size,
         "hidden_size": network.hidden_size,
         "intermediate_size": stack.ffn.intermediate_size,
@@ -94,7 +109,8 @@ def llama_keys(network: Network, name: str) -> dict[str, Any] | None:
         "hidden_act": PUBLISHED_ACTIVATIONS[stack.ffn.activation],
         "rms_norm_eps": stack.norm.eps,
         "attention_dropout": stack.heads.dropout,
-        "tie_word_embeddings": head.tied if head else False,
+        "tie_word_embeddings": isinstance(head, LanguageModelHead) and head.tied,
+        **label_keys(head),
         **write_rotary(stack.position),
     }
 
@@ -114,7 +130,7 @@ def write_llama(network: Network) -> dict[str, Any] | None:
     return keys | {"attention_bias": stack.heads.bias, "mlp_bias": stack.ffn.bias}
 
 
-LLAMA = Family("llama", read_llama, write_llama, lambda network: LLAMA_TABLE, "model.")
+LLAMA = Family("llama", read_llama, write_llama, llama_table, "model.")
 
 
 # ---------------------------------------------------------------- Mistral
@@ -132,4 +148,4 @@ def write_mistral(network: Network) -> dict[str, Any] | None:
     return keys | {"sliding_window": stack.mask.size if isinstance(stack.mask, Window) else None}
 
 
-MISTRAL = Family("mistral", read_mistral, write_mistral, lambda network: LLAMA_TABLE, "model.")
+MISTRAL = Family("mistral", read_mistral, write_mistral, llama_table, "model.")

@@ -89,6 +89,8 @@ class Row:
     change: Same = SAME
     tied: str | None = None
     """Ours, when ours has no tensor of its own here: theirs must then equal this one."""
+    left_out: str | None = None
+    """What a tensor is that we have no use for; None for a buffer that holds nothing learned."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ that names it, since it might make another model of the same weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 from yuyan.config import did_you_mean
@@ -114,10 +114,10 @@ PUBLISHED_ACTIVATIONS: dict[Activation, str] = {
 
 
 class Published:
-    """The keys of one `config.json`; `where` is its path, for messages."""
+    """The keys of one `config.json`; `where` is its path, for messages, and `names` the tensors that go with it."""
 
-    def __init__(self, data: Mapping[str, Any], where: str):
-        self.data, self.where = data, where
+    def __init__(self, data: Mapping[str, Any], where: str, names: Collection[str] = ()):
+        self.data, self.where, self.names = data, where, names
         self._taken: set[str] = set()
 
     def wrong(self, key: str, said: str) -> ConfigError:
@@ -172,6 +172,24 @@ class Published:
         if name not in ACTIVATION_NAMES:
             raise self.wrong(key, f"{name!r} is not supported{did_you_mean(name, ACTIVATION_NAMES)}")
         return ACTIVATION_NAMES[name]
+
+    def architecture(self, default: str) -> str:
+        """The class the folder was saved from, such as BertForMaskedLM; `default` if it is not said."""
+        names = self.maybe("architectures", list) or [default]
+        return str(names[0])
+
+    def labels(self) -> tuple[str, ...]:
+        """The names of the labels, in the order of their numbers."""
+        named = self.maybe("id2label", dict)
+        if named is None:
+            return tuple(f"LABEL_{i}" for i in range(self.take("num_labels", int, 2)))
+        try:
+            numbered = sorted((int(number), str(label)) for number, label in named.items())
+        except ValueError:
+            raise self.wrong("id2label", "its keys are not numbers") from None
+        if [number for number, _ in numbered] != list(range(len(numbered))) or not numbered:
+            raise self.wrong("id2label", "labels are numbered from 0 without gaps")
+        return tuple(label for _, label in numbered)
 
     def finish(self) -> None:
         """Raise ConfigError naming the keys that nobody took, unless they are inert or off."""

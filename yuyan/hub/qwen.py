@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from yuyan.hub.family import Family
-from yuyan.hub.llama import LLAMA_TABLE, llama_keys, llama_like
+from yuyan.hub.llama import llama_keys, llama_like, llama_table
 from yuyan.hub.published import Published
 from yuyan.models.network import Network
 from yuyan.nn.mask import Causal, Window
@@ -63,5 +63,5 @@ def write_qwen3(network: Network) -> dict[str, Any] | None:
     return keys | _window_keys(stack) | {"attention_bias": stack.heads.bias}
 
 
-QWEN2 = Family("qwen2", read_qwen2, write_qwen2, lambda network: LLAMA_TABLE, "model.")
-QWEN3 = Family("qwen3", read_qwen3, write_qwen3, lambda network: LLAMA_TABLE, "model.")
+QWEN2 = Family("qwen2", read_qwen2, write_qwen2, llama_table, "model.")
+QWEN3 = Family("qwen3", read_qwen3, write_qwen3, llama_table, "model.")

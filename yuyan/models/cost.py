@@ -15,7 +15,7 @@ from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.attention import Heads
 from yuyan.nn.embed import Embedding
 from yuyan.nn.ffn import Gated, Mlp
-from yuyan.nn.head import LanguageModelHead, MaskedHead, ReplacedHead
+from yuyan.nn.head import Head, LabelHead, LanguageModelHead, MaskedHead, ReplacedHead
 from yuyan.nn.mask import Full, TwoSidedWindow, Window
 from yuyan.nn.norm import LayerNorm, RMSNorm
 from yuyan.nn.position import Learned, RelativeBias
@@ -103,14 +103,17 @@ def _recurrent(side: Recurrent, inner: int, hidden: int) -> int:
     return total + (2 * hidden * hidden if isinstance(side.cross, Additive | Multiplicative) else 0)
 
 
-def _head(head: LanguageModelHead | MaskedHead | ReplacedHead, vocab_size: int, hidden: int, inner: int) -> int:
+def _head(head: Head, vocab_size: int, hidden: int, inner: int) -> int:
     if isinstance(head, LanguageModelHead):
         own = hidden * inner if head.tied and inner != hidden else 0
         return own + (0 if head.tied else vocab_size * hidden) + (vocab_size if head.bias else 0)
     if isinstance(head, MaskedHead):
         own = _linear(hidden, inner, head.dense_bias) + _norm(head.norm, inner) + vocab_size
         return own + (0 if head.tied else vocab_size * inner)
-    return _linear(hidden, hidden, True) + _linear(hidden, 1, True)
+    if isinstance(head, LabelHead):
+        layer = _linear(hidden, hidden, head.layer_bias) if head.activation else 0
+        return layer + (_norm(head.norm, hidden) if head.norm else 0) + _linear(hidden, len(head.labels), head.bias)
+    return _linear(hidden, hidden, True) + (_linear(hidden, 1, True) if isinstance(head, ReplacedHead) else 0)
 
 
 # ---------------------------------------------------------------- arithmetic
@@ -134,7 +137,7 @@ def flops_per_token(network: Network, context: int) -> int:
             total += sum(_products(side, layer, context) for layer in range(side.num_layers))
     if network.head is not None:
         total += 2 * _head(network.head, network.vocab_size, hidden, inner)
-        tied = not isinstance(network.head, ReplacedHead) and network.head.tied
+        tied = isinstance(network.head, LanguageModelHead | MaskedHead) and network.head.tied
         total += 2 * network.vocab_size * inner if tied else 0
     return total
 

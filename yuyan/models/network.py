@@ -19,7 +19,7 @@ from yuyan.config import Config
 from yuyan.errors import InputError
 from yuyan.nn.cache import NoCache
 from yuyan.nn.embed import Embedding, EmbeddingModule
-from yuyan.nn.head import Head, LanguageModelHead
+from yuyan.nn.head import Head, LabelHead, LanguageModelHead, pool
 from yuyan.nn.initialise import Initialisation, initialise
 from yuyan.nn.recurrent import Recurrent, RecurrentModule
 from yuyan.nn.stack import Stack, StackModule
@@ -131,10 +131,28 @@ class NetworkModule(nn.Module):
         cache.advance(input_ids.shape[1])
         return hidden
 
+    def read(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """(B, T, D) hidden states of a text from the only side there is: `encode`, or `decode` without an encoder."""
+        if self.encoder is not None:
+            return self.encode(input_ids, attention_mask, token_type_ids)
+        return self.decode(input_ids, attention_mask)
+
+    def classify(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """Scores of the labels, (B, labels) of each text or (B, T, labels) of each token, as the head's `pool` says."""
+        head = self.config.head
+        if not isinstance(head, LabelHead):
+            raise InputError("this network has no labels; only one with a head of kind labels can classify")
+        return self.score(pool(self.read(input_ids, attention_mask, token_type_ids), attention_mask, head.pool))
+
     def score(self, hidden: Tensor) -> Tensor:
         """(B, T, D) hidden states to (B, T, V) scores, the logarithms of unnormalised probabilities."""
         weight, bias = self.output_projection()
-        return F.linear(self.before_projection(hidden), weight, bias)
+        scores = F.linear(self.before_projection(hidden), weight, bias)
+        return scores if self.head is None else self.head.after_projection(scores)
 
     def before_projection(self, hidden: Tensor) -> Tensor:
         """All of `score` but its last product."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from yuyan.config import Config
 
-Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "relu2"]
+Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "relu2", "tanh"]
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
@@ -33,6 +33,7 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": gelu_tanh,
     "silu": F.silu,
     "relu2": relu2,
+    "tanh": F.tanh,
 }
 
 

@@ -64,7 +64,57 @@ class ReplacedHead(Config):
         return ReplacedHeadModule(self, hidden_size)
 
 
-Head = Annotated[LanguageModelHead | MaskedHead | ReplacedHead, Field(discriminator="kind")]
+class PoolerHead(Config):
+    """BERT's pooler: a layer with tanh; its value at the first token stands for the text. Its scores are hidden states."""
+
+    kind: Literal["pooler"] = "pooler"
+
+    def build(self, vocab_size: int, hidden_size: int, embedding_size: int) -> HeadModule:
+        return PoolerHeadModule(hidden_size)
+
+
+class LabelHead(Config):
+    """A score for each label: of every token, or of the text by what `pool` makes of its tokens."""
+
+    kind: Literal["labels"] = "labels"
+    labels: tuple[str, ...] = Field(min_length=1)
+    """What is told apart, in the order of the scores."""
+    pool: Literal["none", "first", "last", "mean"] = "first"
+    """What stands for a text: its first token, its last, their mean; with none every token is scored."""
+    activation: Activation | None = None
+    """The function of one more layer before the scores; null is no such layer."""
+    layer_bias: bool = True
+    """Whether that layer has a bias."""
+    norm: Norm | None = None
+    """A norm after that layer."""
+    bias: bool = True
+    """Whether each label has a bias."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout before the scores."""
+
+    def build(self, vocab_size: int, hidden_size: int, embedding_size: int) -> HeadModule:
+        return LabelHeadModule(self, hidden_size)
+
+
+Head = Annotated[
+    LanguageModelHead | MaskedHead | ReplacedHead | PoolerHead | LabelHead,
+    Field(discriminator="kind"),
+]
+
+
+def pool(hidden: Tensor, attention_mask: Tensor | None, how: Literal["none", "first", "last", "mean"]) -> Tensor:
+    """(B, T, D) hidden states to (B, D), over real tokens only; with "none" they are left as they are."""
+    if how == "none":
+        return hidden
+    if attention_mask is None:
+        return hidden.mean(1) if how == "mean" else hidden[:, 0 if how == "first" else -1]
+    real = attention_mask.bool()
+    if how == "mean":
+        weight = real.to(hidden.dtype)[:, :, None]
+        return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
+    places = torch.arange(hidden.shape[1], device=hidden.device)
+    chosen = real.long().argmax(1) if how == "first" else (places * real).argmax(1)
+    return hidden[torch.arange(hidden.shape[0], device=hidden.device), chosen]
 
 
 class HeadModule(nn.Module):
@@ -77,6 +127,10 @@ class HeadModule(nn.Module):
     def output_projection(self, embedding: Tensor) -> Projection:
         """Weight and bias of the last product; `embedding` (V, E) is the token table, for tied heads."""
         raise NotImplementedError
+
+    def after_projection(self, scores: Tensor) -> Tensor:
+        """What becomes of the last product; nothing but for a pooler."""
+        return scores
 
 
 class LanguageModelHeadModule(HeadModule):
@@ -128,6 +182,40 @@ class ReplacedHeadModule(HeadModule):
 
     def before_projection(self, hidden: Tensor) -> Tensor:
         out: Tensor = self.activation(self.dense(hidden))
+        return out
+
+    def output_projection(self, embedding: Tensor) -> Projection:
+        return self.output.weight, self.output.bias
+
+
+class PoolerHeadModule(HeadModule):
+    """tanh(W h + b), read at the first token."""
+
+    def __init__(self, hidden_size: int):
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+
+    def output_projection(self, embedding: Tensor) -> Projection:
+        return self.dense.weight, self.dense.bias
+
+    def after_projection(self, scores: Tensor) -> Tensor:
+        return torch.tanh(scores)
+
+
+class LabelHeadModule(HeadModule):
+    """Dropout, layer, activation, norm, dropout; then a product with as many rows as labels."""
+
+    def __init__(self, config: LabelHead, hidden_size: int):
+        super().__init__()
+        layer = config.activation is not None
+        self.dense = nn.Linear(hidden_size, hidden_size, bias=config.layer_bias) if layer else nn.Identity()
+        self.activation = ACTIVATIONS[config.activation] if config.activation else nn.Identity()
+        self.norm = config.norm.build(hidden_size) if config.norm else nn.Identity()
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(hidden_size, len(config.labels), bias=config.bias)
+
+    def before_projection(self, hidden: Tensor) -> Tensor:
+        out: Tensor = self.dropout(self.norm(self.activation(self.dense(hidden))))
         return out
 
     def output_projection(self, embedding: Tensor) -> Projection:

@@ -196,8 +196,9 @@ class RelativeBiasPosition(PositionModule):
             start = torch.zeros_like(offset)
             offset = (-offset).clamp(min=0)
         near = buckets // 2
-        scale = (buckets - near) / math.log(self.config.max_distance / near)
-        far = near + (torch.log(offset.clamp(min=1).float() / near) * scale).long()
+        # In this order: the rounding of exact powers decides their bucket, and published weights expect it so.
+        share = torch.log(offset.clamp(min=1).float() / near) / math.log(self.config.max_distance / near)
+        far = near + (share * (buckets - near)).long()
         return start + torch.where(offset < near, offset, far.clamp(max=buckets - 1))
 
 
