@@ -19,6 +19,7 @@ Shapes: N tokens of the joined documents, V vocabulary size, G_k n-grams of orde
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +39,7 @@ from yuyan.models.trie import (
 )  # fmt: skip
 
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
+BLOCK = 1 << 22  # positions or n-grams handled at once: bounds memory
 
 
 class _Counted(NamedTuple):
@@ -86,10 +88,8 @@ def _count(stream: Ints, begins: Ints, order: int, vocab_size: int, bos: int | N
         opening = nodes[begins[lengths >= shorter] + shorter - 1]
         level, nodes = _extend(stream, begins, nodes, len(below.tokens), vocab_size)
         below.counts[:] = np.bincount(level.suffixes, minlength=len(below.tokens))
-        if bos is None:
-            below.counts[np.unique(opening)] += 1
-        else:
-            below.counts[:] += np.bincount(opening, minlength=len(below.tokens))
+        first_grams, occurrences = np.unique(opening, return_counts=True)
+        below.counts[first_grams] += 1 if bos is None else occurrences.astype(np.int32)
         levels.append(level)
     if bos is not None:
         first.counts[bos] = 0
@@ -98,21 +98,37 @@ def _count(stream: Ints, begins: Ints, order: int, vocab_size: int, bos: int | N
 
 def _extend(stream: Ints, begins: Ints, nodes: Ints, parents: int, vocab_size: int) -> tuple[_Counted, Ints]:
     """One order more. `nodes` (N,) holds the node that ends at each position, or -1, and so does the second result."""
-    at, parent = preceding_nodes(nodes, begins)
-    keys, where = sort_keys(join_keys(parent, stream[at], vocab_size), parents, vocab_size)
-    where = at[where]
-    new = np.ones(len(keys), bool)
-    np.not_equal(keys[1:], keys[:-1], out=new[1:])
+    before = preceding_nodes(nodes, begins)
     longer = np.full(len(stream), NONE, np.int32)
-    longer[where] = np.cumsum(new, dtype=np.int32) - 1
-    firsts = np.flatnonzero(new)
-    keys = keys[firsts]
-    tokens = (keys & ((1 << token_bits(vocab_size)) - 1)).astype(np.int32)
-    keys >>= token_bits(vocab_size)
     offsets = np.zeros(parents + 1, np.int32)
-    np.cumsum(np.bincount(keys, minlength=parents), out=offsets[1:])
-    counts = np.diff(np.append(firsts, len(where))).astype(np.int32)
-    return _Counted(offsets, tokens, nodes[where[firsts]], counts), longer
+    pieces: list[tuple[Ints, Ints, Ints]] = []
+    known = 0
+    for low, high in pairwise(_blocks(before, parents)):
+        at = np.flatnonzero((before >= low) & (before < high))
+        keys, where = sort_keys(join_keys(before[at] - low, stream[at], vocab_size), high - low, vocab_size)
+        where = at[where]
+        new = np.ones(len(keys), bool)
+        np.not_equal(keys[1:], keys[:-1], out=new[1:])
+        longer[where] = np.cumsum(new, dtype=np.int32) + (known - 1)
+        firsts = np.flatnonzero(new)
+        keys = keys[firsts]
+        tokens = (keys & ((1 << token_bits(vocab_size)) - 1)).astype(np.int32)
+        keys >>= token_bits(vocab_size)
+        offsets[low + 1 : high + 1] = np.bincount(keys, minlength=high - low)
+        pieces.append((tokens, nodes[where[firsts]], np.diff(np.append(firsts, len(where))).astype(np.int32)))
+        known += len(firsts)
+    np.cumsum(offsets, out=offsets)
+    return _Counted(offsets, *(np.concatenate(arrays) for arrays in zip(*pieces, strict=True))), longer
+
+
+def _blocks(before: Ints, parents: int) -> list[int]:
+    """Cuts through the parents' numbers, so that about `BLOCK` positions follow the parents between two of them: an
+    order is sorted block by block, which gives the same as at once in less memory. One parent is never cut."""
+    if len(before) <= BLOCK:
+        return [0, parents]
+    step = max(1, BLOCK // 1024)
+    sample = np.sort(before[::step])
+    return sorted({0, *sample[sample > 0][:: BLOCK // step].tolist(), parents})
 
 
 # ---------------------------------------------------------------- probabilities
@@ -124,7 +140,7 @@ def discounts(counts: Ints) -> tuple[float, float, float]:
     Where no n-gram has the count 1, 2 or 3, or a discount is not positive (tiny corpora; small alphabets, whose short
     n-grams are all frequent), the formula says nothing, and this order gets `FALLBACK_DISCOUNTS`.
     """
-    n1, n2, n3, n4 = (int(n) for n in np.bincount(np.minimum(counts, 5), minlength=6)[1:5])
+    n1, n2, n3, n4 = (int(np.count_nonzero(counts == n)) for n in (1, 2, 3, 4))
     if not (n1 and n2 and n3):
         return FALLBACK_DISCOUNTS
     y = n1 / (n1 + 2 * n2)
@@ -152,13 +168,20 @@ def _probabilities(counted: list[_Counted], vocab_size: int, bos: int | None) ->
 def _interpolate(level: _Counted, lower: Floats) -> tuple[Floats, Floats]:
     """The probability of each n-gram, given those of the order below, and the weight each context passes down."""
     discount = np.array((0.0, *discounts(level.counts)))
-    taken = discount[np.minimum(level.counts, 3)]
-    sizes = np.diff(level.offsets)
-    used = np.flatnonzero(sizes)
-    total = np.add.reduceat(level.counts, level.offsets[used], dtype=np.int64)
-    rest = np.ones(len(sizes))
-    rest[used] = np.add.reduceat(taken, level.offsets[used]) / total
-    probs = np.subtract(level.counts, taken, out=taken)
-    probs /= np.repeat(total, sizes[used])
-    probs += np.repeat(rest[used], sizes[used]) * lower[level.suffixes]
+    probs, rest = np.empty(len(level.tokens)), np.ones(len(level.offsets) - 1)
+    cuts = np.searchsorted(level.offsets, np.arange(BLOCK, len(level.tokens), BLOCK))
+    for low, high in pairwise([0, *np.unique(cuts).tolist(), len(rest)]):
+        offsets = level.offsets[low : high + 1]
+        block = slice(offsets[0], offsets[-1])
+        counts, sizes = level.counts[block], np.diff(offsets)
+        used = np.flatnonzero(sizes)
+        taken = discount[np.minimum(counts, 3)]
+        segments = offsets[used] - offsets[0]
+        total = np.add.reduceat(counts, segments, dtype=np.int64)
+        left = np.add.reduceat(taken, segments) / total
+        rest[low + used] = left
+        np.subtract(counts, taken, out=taken)
+        taken /= np.repeat(total, sizes[used])
+        taken += np.repeat(left, sizes[used]) * lower[level.suffixes[block]]
+        probs[block] = taken
     return probs, rest

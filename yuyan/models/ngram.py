@@ -143,7 +143,9 @@ class NGram:
         result: Floats = self.levels[0].log_probs[stream]
         nodes = stream
         for order in range(2, self.order + 1):
-            at, context = preceding_nodes(nodes, begins)
+            context = preceding_nodes(nodes, begins)
+            at = np.flatnonzero(context >= 0)
+            context = context[at]
             level = self.levels[order - 1]
             node = self._finder.find(order, context, stream[at])
             known = node >= 0
@@ -220,11 +222,10 @@ class NGram:
         stream, begins = ids.reshape(-1), np.arange(rows) * past
         nodes, found = stream, [np.zeros(rows, np.int32), ids[:, -1:].reshape(-1)]
         for order in range(2, past + 1):
-            at, context = preceding_nodes(nodes, begins)
-            real = stream[at] >= 0
-            at, context = at[real], context[real]
+            context = preceding_nodes(nodes, begins)
+            at = np.flatnonzero((context >= 0) & (stream >= 0))
             nodes = np.full(len(stream), NONE, np.int32)
-            nodes[at] = self._finder.find(order, context, stream[at])
+            nodes[at] = self._finder.find(order, context[at], stream[at])
             found.append(nodes[past - 1 :: past])
         return found
 

@@ -69,15 +69,14 @@ def join_documents(tokens: Ints, starts: Ints, bos: int | None, eos: int | None)
     return stream, begins
 
 
-def preceding_nodes(nodes: Ints, begins: Ints) -> tuple[Ints, Ints]:
-    """The places whose predecessor ends at a node, within the same document, and that node: `nodes` (N,) holds the
-    node that ends at each place, or -1."""
+def preceding_nodes(nodes: Ints, begins: Ints) -> Ints:
+    """The node that ends just before each place in the same document, or -1: `nodes` (N,) holds the node that ends at
+    each place, or -1."""
     before = np.empty_like(nodes)
     before[:1] = NONE
     before[1:] = nodes[:-1]
     before[begins] = NONE
-    at = np.flatnonzero(before >= 0)
-    return at, before[at]
+    return before
 
 
 def join_keys(parents: Ints, tokens: Ints, vocab_size: int) -> Ints:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from yuyan.errors import CheckpointCorrupt, ConfigError, DataError, InputError
+from yuyan.models import kneser_ney, trie
 from yuyan.models import ngram as ngram_module
-from yuyan.models import trie
 from yuyan.models.kneser_ney import FALLBACK_DISCOUNTS, discounts
 from yuyan.models.ngram import CONFIG, WEIGHTS, NGram
 from yuyan.nn.cache import Cache
@@ -153,6 +153,17 @@ def test_probabilities_sum_to_one(case: Case, contexts: list[list[int]]) -> None
     if case.bos is not None:
         assert np.all(scores[:, case.bos] == -np.inf)
     assert np.all(np.isfinite(np.delete(scores, BOS, 1)))
+
+
+@given(cases, st.integers(1, 9))
+@settings(max_examples=60, deadline=None)
+def test_block_by_block_gives_the_same(case: Case, block: int) -> None:
+    whole = case.fit()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kneser_ney, "BLOCK", block)
+        blocks = case.fit()
+    for a, b in zip(whole.levels, blocks.levels, strict=True):
+        assert all(x.dtype == y.dtype and np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def test_discounts_follow_the_counts_of_counts() -> None:
