@@ -7,7 +7,7 @@
     index.json           sizes, number format, vocabulary, SHA-256 of the tokenizer
     manifest.json        size and SHA-256 of every file, checked when the folder is opened
 
-Writing streams: never more than one batch of documents is in memory.
+Writing streams: of the texts only a few million characters are in memory, of a long text only a part as ids.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from yuyan.errors import CheckpointCorrupt, DataError, InputError
 from yuyan.store import publish_folder
 from yuyan.text.document import Document
 from yuyan.tokens import Tokenizer
+from yuyan.tokens.tokenizer import lone_surrogate
 
-BATCH_CHARACTERS = 1 << 21
 FORMAT = 1
 
 
@@ -138,9 +138,9 @@ def write_shards(documents: Iterable[Document], tokenizer: Tokenizer, folder: Pa
             progress("encoding") as bar,
         ):
             writer = _Writer(tokenizer, tokens, names)
-            for batch in _batches(documents):
-                writer.add(batch)
-                bar.set(writer.bytes, f"{len(writer.sizes):,} documents, {writer.total:,} tokens")
+            for number, ids in tokenizer.encode_parts(writer.texts(documents)):
+                writer.add(number, ids)
+                bar.set(writer.total, f"{number:,} documents")
         if not writer.total:
             raise DataError(f"{folder}: no tokens to write: the {len(writer.sizes)} documents have no text")
         writer.finish(temporary)
@@ -148,37 +148,30 @@ def write_shards(documents: Iterable[Document], tokenizer: Tokenizer, folder: Pa
 
 
 class _Writer:
-    """Appends batches of documents, keeping only their sizes."""
+    """Appends ids as they come, keeping only the sizes of the documents."""
 
     def __init__(self, tokenizer: Tokenizer, tokens: BinaryIO, names: TextIO):
         self.tokenizer, self.tokens, self.names = tokenizer, tokens, names
         self.dtype = np.dtype("<u2" if len(tokenizer) <= 1 << 16 else "<u4")
         self.sizes, self.document_bytes = array("q"), array("q")
-        self.total, self.bytes, self.unknown = 0, 0, 0
+        self.total, self.unknown = 0, 0
 
-    def add(self, documents: list[Document]) -> None:
-        """Encode and append."""
-        unk = self.tokenizer.special.unk
-        for document, ids in zip(documents, self._encode(documents), strict=True):
-            row = np.array(ids, dtype=self.dtype)
-            self.tokens.write(row.tobytes())
+    def texts(self, documents: Iterable[Document]) -> Iterator[str]:
+        """The texts, noting name and size of each as it is taken."""
+        for document in documents:
+            self.document_bytes.append(_utf8_length(document))
             self.names.write(json.dumps(document.id, ensure_ascii=False) + "\n")
-            size = len(document.text.encode())
-            self.sizes.append(len(row))
-            self.document_bytes.append(size)
-            self.total, self.bytes = self.total + len(row), self.bytes + size
-            self.unknown += 0 if unk is None else int((row == unk).sum())
+            self.sizes.append(0)
+            yield document.text
 
-    def _encode(self, documents: list[Document]) -> list[list[int]]:
-        try:
-            return self.tokenizer.encode_batch([document.text for document in documents])
-        except DataError:
-            for document in documents:  # find out which
-                try:
-                    self.tokenizer.encode(document.text)
-                except DataError as error:
-                    raise DataError(f"document {document.id}: {error}") from None
-            raise
+    def add(self, number: int, ids: list[int]) -> None:
+        """Append the next ids of a document."""
+        row = np.array(ids, dtype=self.dtype)
+        self.tokens.write(row.tobytes())
+        self.sizes[number] += len(row)
+        self.total += len(row)
+        if self.tokenizer.special.unk is not None:
+            self.unknown += int((row == self.tokenizer.special.unk).sum())
 
     def finish(self, folder: Path) -> None:
         """Write what is known only at the end."""
@@ -186,23 +179,19 @@ class _Writer:
         np.save(folder / "offsets.npy", offsets)
         np.save(folder / "document_bytes.npy", np.frombuffer(self.document_bytes, np.int64))
         index = Index(
-            format=FORMAT, dtype=self.dtype.name, documents=len(self.sizes), tokens=self.total, bytes=self.bytes,
+            format=FORMAT, dtype=self.dtype.name, documents=len(self.sizes), tokens=self.total, bytes=sum(self.document_bytes),
             unknown=self.unknown, vocab_size=len(self.tokenizer), tokenizer=self.tokenizer.fingerprint,
         )  # fmt: skip
         (folder / "index.json").write_text(json.dumps(vars(index), indent=1) + "\n", encoding="utf-8")
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text) + 100  # a document costs something even when it is short
-        if size >= BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+def _utf8_length(document: Document) -> int:
+    if document.text.isascii():
+        return len(document.text)
+    try:
+        return len(document.text.encode())
+    except UnicodeEncodeError as error:
+        raise lone_surrogate(f"document {document.id}", error) from None
 
 
 def _read_index(path: Path) -> Index:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from yuyan.errors import DataError
+from yuyan.tokens.tokenizer import lone_surrogate
 
 PART = 1 << 16  # characters; a longer text is sampled in parts, so that one large book is not all or nothing
 
@@ -74,9 +74,7 @@ def _weighed(text: str, document: int, dense: int) -> _Part:
     try:
         encoded = text.encode()
     except UnicodeEncodeError as error:
-        raise DataError(
-            f"document {document}: a lone surrogate (U+{ord(text[error.start]):04X}), which no UTF-8 file can hold"
-        ) from None
+        raise lone_surrogate(f"document {document}", error) from None
     first = np.frombuffer(encoded, np.uint8)
     three = 3 * int(np.count_nonzero((first >= 0xE0) & (first < 0xF0)))
     return _Part(text, len(encoded), len(encoded) + (dense - 1) * three)

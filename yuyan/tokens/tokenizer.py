@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,10 @@ from yuyan.tokens.special import ROLES, names_in, resolve
 
 FILE, CONFIG_FILE, MAP_FILE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 PART = 1 << 13  # characters; the library is fastest on texts of about this length
-GROUP = 1 << 21  # characters encoded in one call; the library needs several hundred bytes for each
-WINDOW = 1 << 17  # characters of a text without a safe place to cut that are encoded at once
+GROUP, GROUP_TEXTS = 1 << 20, 1 << 14  # characters and texts in one call; each needs a few hundred bytes
+WINDOW = 1 << 14  # characters of a text without a safe place to cut that are encoded at once
 _END_OF_PIECE = re.compile(r"\S(?=[ \n])")  # in all our patterns white space begins a piece, or is in none
-_MARGIN = 2 * LONGEST  # a cut this far from the end of a window is where it is in the whole text
+_MARGIN = 2 * LONGEST  # a cut this far from the end of a window (longer than 3 * LONGEST) is that of the whole text
 
 
 class Tokenizer:
@@ -89,17 +89,25 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of many texts, on all cores."""
         result: list[list[int]] = [[] for _ in texts]
+        for number, ids in self.encode_parts(texts):
+            result[number] += ids
+        return result
+
+    def encode_parts(self, texts: Iterable[str]) -> Iterator[tuple[int, list[int]]]:
+        """The number of a text and its next ids, part by part, in order, on all cores; at least one part for each text.
+
+        Texts are taken as they are needed, and of a text of any length only a part is held as ids.
+        """
         group: list[tuple[int, str]] = []
         size = 0
         for number, text in enumerate(texts):
             for part in self._parts(text):
                 group.append((number, part))
                 size += len(part)
-                if size >= GROUP:
-                    self._encode_group(group, result)
+                if size >= GROUP or len(group) >= GROUP_TEXTS:
+                    yield from self._encode_group(group)
                     group, size = [], 0
-        self._encode_group(group, result)
-        return result
+        yield from self._encode_group(group)
 
     def _parts(self, text: str) -> Iterator[str]:
         """Cut a long text where a piece ends anyway, so that its parts go to several cores."""
@@ -110,45 +118,43 @@ class Tokenizer:
                 begin = cut.end()
         yield text[begin:]
 
-    def _encode_group(self, group: Sequence[tuple[int, str]], result: list[list[int]]) -> None:
+    def _encode_group(self, group: Sequence[tuple[int, str]]) -> Iterator[tuple[int, list[int]]]:
         short = [part for _, part in group if len(part) <= WINDOW or not self._local]
         try:
             encodings = iter(self._inner.encode_batch_fast(short, add_special_tokens=False) if short else [])
         except TypeError:
-            raise _not_text([part for _, part in group], [number for number, _ in group]) from None
+            raise _not_text(group) from None
         for number, part in group:
-            is_short = len(part) <= WINDOW or not self._local
-            result[number] += next(encodings).ids if is_short else self._encode_windows(part)[0]
+            if len(part) <= WINDOW or not self._local:
+                yield number, next(encodings).ids
+            else:
+                yield from ((number, ids) for ids, _ in self._windows(part))
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """For each token of `encode(text)` the characters it came from, `text[start:end]`.
 
         A character that is several tokens has the same offsets in each.
         """
-        return self._encode_windows(text)[1]
+        return [offsets for _, window in self._windows(text) for offsets in window]
 
     def unknown(self, ids: Sequence[int]) -> int:
         """How many of `ids` say only that something was there: the `unk` token."""
         return 0 if self.special.unk is None else list(ids).count(self.special.unk)
 
-    def _encode_windows(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        ids: list[int] = []
-        offsets: list[tuple[int, int]] = []
+    def _windows(self, text: str) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
+        """Ids and offsets of a text that has no place to cut which is known beforehand, window by window."""
         begin, size = 0, WINDOW if self._local else len(text)
-        while True:
+        while begin < len(text):
             window = text[begin : begin + size]
             try:
                 encoding = self._inner.encode(window, add_special_tokens=False)
             except TypeError:
-                raise _not_text([window]) from None
+                raise _not_text([(0, window)]) from None
             count, end = len(encoding.ids), len(window)
             if begin + size < len(text):
                 count, end = _last_certain_cut(encoding, len(window) - _MARGIN)
-            ids += encoding.ids[:count]
-            offsets += [(start + begin, stop + begin) for start, stop in encoding.offsets[:count]]
+            yield encoding.ids[:count], [(start + begin, stop + begin) for start, stop in encoding.offsets[:count]]
             begin += end
-            if begin >= len(text):
-                return ids, offsets
 
     # ------------------------------------------------------------ ids to text
 
@@ -160,23 +166,25 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Write the three files that `transformers.AutoTokenizer` reads. Raises StorageError."""
-        write_text(folder / FILE, self._content)
         write_json(folder / CONFIG_FILE, self.settings)
         names = names_in(self.settings)
         write_json(folder / MAP_FILE, {f"{role}_token": names[role] for role in ROLES if role in names})
+        write_text(folder / FILE, self._content)  # last: a folder with it is whole
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """Open a folder with a `tokenizer.json`: ours, or a published one. Raises InputError or DataError."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; a tokenizer is a folder with a {FILE}")
-    content, settings = _read(folder / FILE), {}
-    for name in (MAP_FILE, CONFIG_FILE):
+    content = _read(folder / FILE)
+    settings: dict[str, Any] = {}
+    for name in (CONFIG_FILE, MAP_FILE):
         if (folder / name).is_file():
             try:
-                settings.update(json.loads(_read(folder / name)))
+                found = dict(json.loads(_read(folder / name)))
             except (ValueError, TypeError):
                 raise DataError(f"{folder / name}: not a JSON object") from None
+            settings |= {key: value for key, value in found.items() if key not in settings}
     return Tokenizer(content, settings, place=str(folder / FILE))
 
 
@@ -211,15 +219,19 @@ def _last_certain_cut(encoding: tokenizers.Encoding, limit: int) -> tuple[int, i
     return sum(word == words[0] for word in words) if index == 0 else 0, limit
 
 
-def _not_text(texts: Sequence[object], numbers: Sequence[int] | None = None) -> DataError:
-    for number, text in zip(numbers or range(len(texts)), texts, strict=True):
-        if not isinstance(text, str):
-            return DataError(f"text {number}: expected a text, got {type(text).__name__}")
+def _not_text(texts: Iterable[tuple[int, str]]) -> DataError:
+    for number, text in texts:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            return DataError(
-                f"text {number}: a lone surrogate (U+{ord(text[error.start]):04X}), which no UTF-8 file can hold; "
-                "remove it, or clean the text with `yuyan data`"
-            )
+            return lone_surrogate(f"text {number}", error)
     return DataError("a text could not be encoded")
+
+
+def lone_surrogate(place: str, error: UnicodeEncodeError) -> DataError:
+    """What to say of a text that is no text: `place` is where it is."""
+    code = ord(error.object[error.start])
+    return DataError(
+        f"{place}: a lone surrogate (U+{code:04X}), which no UTF-8 file can hold; "
+        "remove it, or clean the text with `yuyan data`"
+    )

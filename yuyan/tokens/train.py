@@ -303,7 +303,7 @@ def _train_word(sample: Sample, config: WordConfig, control: int) -> tuple[token
         inner.normalizer = normalizers.Lowercase()
     inner.pre_tokenizer = _cut(WORDS if config.split == "words" else SPACES, keep_all=False)
     inner.decoder = _with_spaces(" ")  # no word has a space
-    taken = {UNK, PAD, BOS, EOS, MASK, *(sentinel(n) for n in range(config.sentinels))}
+    taken = set(_control_names(config).values())
     trainer = trainers.WordLevelTrainer(
         vocab_size=config.vocab_size - control + len(taken), special_tokens=[], show_progress=False
     )
