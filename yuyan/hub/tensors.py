@@ -20,7 +20,7 @@ from torch import Tensor
 
 from yuyan import console
 from yuyan.errors import CheckpointCorrupt, DataError, StorageError
-from yuyan.store import write_atomically, write_json
+from yuyan.store import storage_errors, write_atomically, write_json
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 OLD_WEIGHTS, OLD_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -41,13 +41,11 @@ class Weights:
         self.folder = folder
         self.stored: dict[str, Stored] = {}
         self._pickled: dict[str, Tensor] = {}
-        index, old = self._path(INDEX), self._path(OLD_INDEX)
-        if index or (not self._path(WEIGHTS) and old):
-            self._read_index(index or old)  # type: ignore[arg-type]
-        elif whole := self._path(WEIGHTS) or self._path(OLD_WEIGHTS):
-            self._open(whole)
-        else:
-            raise DataError(f"{folder}: no weights: there is neither {WEIGHTS} nor {OLD_WEIGHTS}")
+        for name in (WEIGHTS, INDEX, OLD_WEIGHTS, OLD_INDEX):
+            if path := self._path(name):
+                self._read_index(path) if name in (INDEX, OLD_INDEX) else self._open(path)
+                return
+        raise DataError(f"{folder}: no weights: there is neither {WEIGHTS} nor {OLD_WEIGHTS}")
 
     @property
     def elements(self) -> int:
@@ -137,6 +135,7 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor], shard_bytes: int 
         room -= size
     if len(shards) == 1:
         _write(folder / WEIGHTS, shards[0])
+        _remove_others(folder, [WEIGHTS])
         return
     names = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
     for name, shard in zip(names, shards, strict=True):
@@ -145,6 +144,15 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor], shard_bytes: int 
     placed = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
     index: dict[str, Any] = {"metadata": {"total_size": total}, "weight_map": placed}
     write_json(folder / INDEX, index)
+    _remove_others(folder, [INDEX, *names])
+
+
+def _remove_others(folder: Path, kept: list[str]) -> None:
+    """Remove the weights of a model that was in the folder before, which a reader might take for this one's."""
+    with storage_errors(folder):
+        for path in (folder / WEIGHTS, folder / INDEX, *folder.glob("model-?????-of-?????.safetensors")):
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
