@@ -18,6 +18,7 @@ from yuyan.errors import DataError
 from yuyan.text.document import Document, read_written, to_line
 from yuyan.text.duplicate import Comparison, NearDuplicates, candidate_groups, repeats
 from yuyan.text.overlap import NGRAMS, Overlap, batches
+from yuyan.text.parallel import clean_all
 from yuyan.text.read import Cutting, Reading
 from yuyan.text.report import (
     DataReport,
@@ -33,7 +34,6 @@ from yuyan.text.settings import CleanConfig, DataConfig
 from yuyan.text.spill import Spill
 from yuyan.text.split import SPLITS, TRAIN, NoSplit, OrderedSplit, Part, RandomSplit, split_ordered, split_random
 from yuyan.text.survey import Survey
-from yuyan.text.worker import clean_all
 
 BATCH = 1 << 18
 """Characters of a batch."""

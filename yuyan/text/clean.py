@@ -22,7 +22,7 @@ from yuyan.text.language import language_of, wanted
 from yuyan.text.markup import clean_lines, strip_markup
 from yuyan.text.normalise import repair_unicode
 from yuyan.text.quality import why_not
-from yuyan.text.report import Tally, excerpt
+from yuyan.text.report import Tally
 from yuyan.text.settings import CleanConfig
 from yuyan.text.split import split_hash
 
@@ -78,10 +78,11 @@ def _repaired(document: Document, config: CleanConfig, tallies: dict[str, Tally]
     text = document.text
     if config.unicode is not None:
         tally = _tally(tallies, "unicode")
-        before, text = text, repair_unicode(text, config.unicode)
-        if text is not before:
-            tally.changed += 1
-            _note_change(tally, document.id, before, text)
+        before = text
+        text, faults = repair_unicode(text, config.unicode)
+        tally.changed += bool(faults)
+        for fault in faults:
+            tally.note(document.id, fault, _change(before, text))
         if not text.strip() and before.strip():
             tally.drop(document.id, "nothing readable left", before)
             return None
@@ -118,13 +119,12 @@ def _without_outer_blank_lines(text: str) -> str:
     return text
 
 
-def _note_change(tally: Tally, ident: str, before: str, after: str) -> None:
-    """A sample of a repair shows the place where it happened."""
+def _change(before: str, after: str) -> str:
+    """The first place where two texts differ."""
     limit = min(len(before), len(after))
     at = next((i for i in range(limit) if before[i] != after[i]), limit)
-    low = max(0, at - 24)
-    reason = "characters removed" if len(after) < len(before) else "characters repaired"
-    tally.note(ident, reason, f"{excerpt(before[low : at + 40])!a} -> {excerpt(after[low : at + 40])!r}")
+    low = max(0, at - 20)
+    return f"{before[low : at + 30]!r} became {after[low : at + 30]!r}"
 
 
 def _judged(document: Document, config: CleanConfig, tallies: dict[str, Tally], *, drop: bool) -> Document | None:

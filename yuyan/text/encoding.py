@@ -138,7 +138,7 @@ def is_damaged_utf8(samples: Iterable[bytes]) -> bool:
     """Nearly all of what is not ASCII is UTF-8: so it is UTF-8 with a few bad bytes, not another encoding."""
     good = bad = 0
     for sample in samples:
-        text = sample[:-4].decode("utf-8", "replace")
+        text = _decoded("utf-8", sample)
         bad += text.count("\ufffd")
         good += sum(1 for character in text if character > "\x7f" and character != "\ufffd")
     return good > 9 * bad

@@ -37,7 +37,7 @@ def json_line_rows(texts: Iterable[str], name: str, column: Column | None, troub
             continue
         where = f"{name}:{number}"
         try:
-            value = _parse(line)
+            value = _parse(line.rstrip())
         except _Broken as error:
             trouble.report(f"{where}: {error}")
             continue

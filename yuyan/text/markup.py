@@ -85,18 +85,24 @@ _MENU_SPLIT = re.compile(r"\s*[|｜›»>＞·•/\[\]【】]+\s*|\s{2,}|\t|\u30
 _CHINESE_MENU = re.compile(
     r"(?:(?:首页|主页|登录|注册|上一页|下一页|上一篇|下一篇|上一章|下一章|返回首页|返回顶部|返回目录|设为首页|加入收藏|联系我们|关于我们)[\s|｜>]*){2,}"
 )
+_SITES = (
+    "facebook|twitter|x|weibo|wechat|instagram|linkedin|pinterest|whatsapp|email|reddit|tumblr|telegram|youtube|tiktok"
+)
 _NOTICE = re.compile(
-    r"(?:copyright\b|©|\(c\)\s*(?:19|20)\d\d|版权所有|版權所有).{0,120}|.{0,80}\ball rights reserved\b.{0,30}|"
+    r"(?:copyright\s*(?:©|\(c\)|(?:19|20)\d\d)|(?:©|\(c\))\s*(?:copyright|(?:19|20)\d\d)|版权所有|版權所有).{0,120}|"
+    r".{0,80}\ball rights reserved\W*|"
     r".{0,40}[京沪粤浙苏川鄂湘闽皖鲁豫津渝]ICP[备证]\s*\d+.{0,30}|"
-    r"(?:please )?(?:enable|turn on) javascript.{0,80}|.{0,60}\b(?:uses? cookies|cookie policy)\b.{0,80}|"
-    r"(?:share (?:this|on)|follow us on|like us on|click here (?:to|for)|skip to (?:main )?content)\b.{0,60}|"
+    r"(?:please )?(?:enable|turn on) javascript.{0,80}|(?:this|our|the) (?:web)?site uses? cookies.{0,120}|cookie policy|"
+    rf"(?:share (?:this(?: (?:article|post|page|story|entry))?|on)|(?:follow|like|find) us on)[\s:|,/]*(?:(?:{_SITES}|and|&)[\s|,/]*)+\W*|"
+    r"share this(?: (?:article|post|page|story|entry))?:|"
+    r"click here (?:to|for) (?:view|read|download|see|subscribe|more|print|full|further).{0,60}|skip to (?:main )?content|"
     r"责任编辑[:：].{0,20}|(?:扫一扫|扫描二维码|微信扫码|长按二维码).{0,40}|(?:正在加载|加载中|loading)[.…]*|"
     r"(?:本文|文章)(?:来源|来自)[:：].{0,40}|未经(?:授权|许可|允许).{0,8}(?:不得|禁止|严禁)转载.{0,20}",
     re.IGNORECASE,
 )
 _CUT = re.compile(
-    r".{0,400}(?:\.\.\.|…)\s*[\[(（【]?\s*(?:read more|continue reading|more|see more|full story|阅读全文|查看全文|展开全文|点击查看更多|查看更多|更多)"
-    r"\s*[\])）】»›>]*",
+    r".{0,400}(?:\.\.\.|…)\s*(?:[\[(（【]\s*(?:read more|continue reading|more|see more|full story|阅读全文|查看全文|展开全文|更多)\s*[\])）】]"
+    r"|(?:read more|continue reading|阅读全文|查看全文|展开全文|点击查看更多|查看更多))\s*[»›>]*",
     re.IGNORECASE,
 )
 _HINT = re.compile(

@@ -38,9 +38,9 @@ _LINE_END = re.compile("\r\n?|[\x0c\x85\u2028\u2029]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]")
 _ESCAPE = re.compile("\x1b\\[[\x30-\x3f]*[\x20-\x2f]*[\x40-\x7e]")
 _SUSPECT = re.compile(
-    "[^\x00-\x7f\u2010-\u2027\u2030-\u205e\u3000-\u9fff\uac00-\ud7af\uff00-\uffef\U00010000-\U0010ffff]"
+    "[\x80-\x9f]|[\xa0-\u200f\u2028-\u202f\u205f-\u2fff\ua000-\uabff\ue000-\ufeff][^\x00-\x7f]|[\xc2\xc3\xe2\xce\xcf\xd0\xd1] "
 )
-"""Every misreading of UTF-8 in a single-byte encoding holds one of these."""
+"""What every misreading of UTF-8 in a single-byte encoding holds: most text is passed by this search."""
 _HIGH_LATIN = re.compile("[\x81-\xfe]")
 _REFERENCE = re.compile("&#([1-9][0-9]{2,6});")
 _FTFY = TextFixerConfig(
@@ -49,20 +49,27 @@ _FTFY = TextFixerConfig(
 )  # fmt: skip
 
 
-def repair_unicode(text: str, config: Unicode) -> str:
-    """`text` with its faults put right, or `text` itself."""
+def repair_unicode(text: str, config: Unicode) -> tuple[str, tuple[str, ...]]:
+    """`text` with its faults put right, and what they were; a text without any is returned as the same object."""
+    faults: list[str] = []
     if config.mojibake and not text.isascii() and _SUSPECT.search(text):
-        text = _repair_mojibake(text)
+        text = _noted(text, _repair_mojibake(text), "read in the wrong encoding", faults)
     if "&#" in text and len(_REFERENCE.findall(text)) >= config.references:
-        text = _REFERENCE.sub(_resolved, text)
+        text = _noted(text, _REFERENCE.sub(_resolved, text), "numeric references", faults)
     if _FAULT.search(text):
-        text = _LINE_END.sub("\n", text)
-        text = _ESCAPE.sub("", text) if "\x1b" in text else text
-        text = fixes.fix_c1_controls(text)
-        text = _CONTROL.sub("", text)
+        text = _noted(text, _LINE_END.sub("\n", text), "line ends", faults)
+        repaired = fixes.fix_c1_controls(_ESCAPE.sub("", text))
+        text = _noted(text, _CONTROL.sub("", repaired), "control characters", faults)
     if config.form == "NFC" and not unicodedata.is_normalized("NFC", text):
-        text = unicodedata.normalize("NFC", text)
-    return text
+        text = _noted(text, unicodedata.normalize("NFC", text), "letters apart from their accents", faults)
+    return text, tuple(faults)
+
+
+def _noted(before: str, after: str, fault: str, faults: list[str]) -> str:
+    if after == before:
+        return before
+    faults.append(fault)
+    return after
 
 
 def _resolved(reference: re.Match[str]) -> str:
@@ -78,8 +85,8 @@ def _repair_mojibake(text: str) -> str:
         return chinese
     if not is_bad(text):
         return text
-    lines = text.splitlines(keepends=True)
-    return "".join(str(fix_encoding(line, _FTFY)) if is_bad(line) else line for line in lines)
+    lines = text.split("\n")  # and nowhere else: what other line ends are made of may be half of a character
+    return "\n".join(str(fix_encoding(line, _FTFY)) if is_bad(line) else line for line in lines)
 
 
 def _chinese_read_as_latin(text: str) -> str | None:

@@ -185,7 +185,8 @@ def _section_size(texts: Sequence[Surveyed], config: DataConfig) -> int:
     size = sum(each.text_bytes for each in texts)
     characters = sum(each.characters for each in texts)
     wanted = min(SECTION_BYTES, max(SECTION_BYTES // 10, size // 200))
-    return max(1, wanted * characters // size if size and characters else wanted)
+    about = wanted * characters // size if size and characters else wanted
+    return round(about, -2) if about >= 1000 else max(1, about)
 
 
 def read_documents(paths: Sequence[Path], config: DataConfig | None = None) -> Iterator[Document]:

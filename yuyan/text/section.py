@@ -51,12 +51,14 @@ def cut(blocks: Iterable[str], size: int) -> Iterator[Section]:
 
 def _cut_point(text: str, start: int, size: int) -> tuple[int, Place]:
     """The best place to end a section that begins at `start`: the one nearest to `size` of the best kind there is."""
-    low, high = start + max(1, size // 2), start + max(1, size * 3 // 2)
+    middle, low, high = start + size, start + max(1, size // 2), start + max(1, size * 3 // 2)
     for place, pattern in _PLACES:
-        ends = [match.end() for match in pattern.finditer(text, low - 1, high)]
-        ends = [end for end in ends if low <= end <= high and not _inside_character(text, end)]
-        if ends:
-            return min(ends, key=lambda end: abs(end - start - size)), place
+        for reach in (size // 16, size):  # most often there is one close by
+            first, last = max(low, middle - reach), min(high, middle + reach)
+            found = (match.end() for match in pattern.finditer(text, first - 1, last))
+            ends = [end for end in found if first <= end <= last and not _inside_character(text, end)]
+            if ends:
+                return min(ends, key=lambda end: abs(end - middle)), place
     at = start + size
     while at > low and _inside_character(text, at):
         at -= 1
