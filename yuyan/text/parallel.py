@@ -53,13 +53,19 @@ class _Workers:
         order = json.dumps({"config": dump(config), "seed": seed, "drop": drop})
         path = os.pathsep.join(entry for entry in sys.path if entry)
         environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
-        self.processes = [
-            subprocess.Popen(
-                [sys.executable, "-m", "yuyan.text.worker", order],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment,
-            )
-            for _ in range(processes)
-        ]  # fmt: skip
+        command = [sys.executable, "-m", "yuyan.text.worker", order]
+        self.processes: list[subprocess.Popen[bytes]] = []
+        try:
+            for _ in range(processes):
+                self.processes.append(
+                    subprocess.Popen(
+                        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment,
+                        start_new_session=True,  # Ctrl-C is the caller's to handle
+                    )
+                )  # fmt: skip
+        except BaseException:
+            self._end(kill=True)
+            raise
         self.idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
         for process in self.processes:
             self.idle.put(process)
@@ -69,11 +75,16 @@ class _Workers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        for process in self.processes:
-            if kind is not None:
+        if kind is not None:
+            for process in self.processes:
                 process.kill()  # a thread that waits for it wakes up with the end of its output
         self.threads.shutdown(cancel_futures=True)
+        self._end(kill=kind is not None)
+
+    def _end(self, *, kill: bool) -> None:
         for process in self.processes:
+            if kill:
+                process.kill()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     with suppress(BrokenPipeError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 
 from yuyan.config import build
@@ -15,7 +14,6 @@ from yuyan.text.settings import CleanConfig
 
 def main() -> None:
     """The other side: clean batches until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to handle
     order = json.loads(sys.argv[1])
     config = build(CleanConfig, order["config"])
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
