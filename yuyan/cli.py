@@ -139,6 +139,32 @@ def data(
     raise typer.Exit(data_command(paths, data_config(paths, set_ or []), out, as_json))
 
 
+@tokenizer_app.command("train")
+def tokenizer_train(
+    paths: Annotated[list[Path], typer.Argument(help="Text: files or folders.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; must not exist yet.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A key of the tokenizer config: kind=unigram, vocab_size=4000.")
+    ] = None,
+) -> None:
+    """Train a tokenizer on your text, and show what it came to."""
+    from yuyan.commands.tokenizer import tokenizer_config, tokenizer_train_command
+
+    tokenizer_train_command(paths, tokenizer_config(set_ or []), out)
+
+
+@tokenizer_app.command("report")
+def tokenizer_report(
+    tokenizer: Annotated[Path, typer.Argument(help="A folder with tokenizer.json.")],
+    paths: Annotated[list[Path], typer.Argument(help="Text to look at it with.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Bytes per token by language, coverage, longest tokens."""
+    from yuyan.commands.tokenizer import tokenizer_report_command
+
+    tokenizer_report_command(tokenizer, paths, as_json=as_json)
+
+
 @config_app.command("show")
 def config_show(
     config: Annotated[Path, typer.Argument(help="A YAML file.")],

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from yuyan.config import dump
+from yuyan.config import Config, dump, load_config
 from yuyan.console import progress, say, table, track, warn
 from yuyan.store import claim_folder, write_json
 from yuyan.text import DataConfig, read_documents
@@ -19,6 +19,16 @@ from yuyan.tokens.train import TrainReport, train_with_report
 REPORT_BYTES = 10_000_000  # of the text that a report reads
 REPORT_FILE = "tokenizer_report.json"
 LANGUAGES_SHOWN = 8
+
+
+class _Settings(Config):
+    tokenizer: TokenizerConfig
+
+
+def tokenizer_config(settings: Sequence[str]) -> TokenizerConfig:
+    """The config of a tokenizer from `key=value` settings, a byte-level BPE by default. Raises ConfigError."""
+    base = {"tokenizer": {"kind": "bpe"}}
+    return load_config(_Settings, None, [f"tokenizer.{setting}" for setting in settings], base).config.tokenizer
 
 
 def tokenizer_train_command(
