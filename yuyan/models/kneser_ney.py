@@ -128,7 +128,7 @@ def _blocks(before: Ints, parents: int) -> list[int]:
         return [0, parents]
     step = max(1, BLOCK // 1024)
     sample = np.sort(before[::step])
-    return sorted({0, *sample[sample > 0][:: BLOCK // step].tolist(), parents})
+    return [0, *np.unique(sample[sample > 0][:: BLOCK // step]).tolist(), parents]
 
 
 # ---------------------------------------------------------------- probabilities

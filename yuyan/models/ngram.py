@@ -223,7 +223,7 @@ class NGram:
         nodes, found = stream, [np.zeros(rows, np.int32), ids[:, -1:].reshape(-1)]
         for order in range(2, past + 1):
             context = preceding_nodes(nodes, begins)
-            at = np.flatnonzero((context >= 0) & (stream >= 0))
+            at = np.flatnonzero(context >= 0)  # a token of -1 makes a key of -1, which is nowhere
             nodes = np.full(len(stream), NONE, np.int32)
             nodes[at] = self._finder.find(order, context[at], stream[at])
             found.append(nodes[past - 1 :: past])

@@ -77,6 +77,18 @@ def test_files_longer_than_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert read_arpa(tmp_path / "pieces").model.sizes == model().sizes
 
 
+def test_the_order_of_the_lines_does_not_matter(tmp_path: Path) -> None:
+    write_arpa(model(), tmp_path / "sorted", TOKENS)
+    rng, sections = np.random.default_rng(1), (tmp_path / "sorted").read_text().split("\n\n")
+    for i, section in enumerate(sections[2:-1], 2):  # the 1-grams keep their places: they give the ids
+        heading, *lines = section.split("\n")
+        sections[i] = "\n".join([heading, *rng.permutation(lines).tolist()])
+    expected = read_arpa(tmp_path / "sorted").model
+    found = read_arpa(write(tmp_path / "shuffled", "\n\n".join(sections))).model
+    for a, b in zip(expected.levels, found.levels, strict=True):
+        assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
 def test_a_model_without_marks(tmp_path: Path) -> None:
     ours = model(bos=None, eos=None)
     write_arpa(ours, tmp_path / "m", TOKENS)
