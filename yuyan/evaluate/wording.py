@@ -1,0 +1,228 @@
+"""The words of a report in English and in Chinese, and what each rung of the ladder adds, in one sentence.
+
+A page asks for a word by its key; a key that is not here is a mistake of ours and raises KeyError.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+_INDEX = {"en": 0, "zh": 1}
+
+WORDS: dict[str, tuple[str, str]] = {
+    # the head of a page
+    "ladder": ("The ladder", "语言模型阶梯"),
+    "run": ("A training run", "训练记录"),
+    "made": ("made", "生成于"),
+    "command": ("Command", "命令"),
+    "best": ("best", "最好"),
+    "best_rung": ("Best rung", "最佳模型"),
+    "bits_per_byte": ("Bits per byte", "每字节比特数"),
+    "bits_short": ("bits/byte", "比特/字节"),
+    "against_first": ("Against {name}", "与 {name} 相比"),
+    "interval": ("95 % interval", "95% 区间"),
+    "bounds": ("95 %: {bounds}", "95%：{bounds}"),
+    "seconds_total": ("Time in all", "总用时"),
+    "held_out": ("Held-out text", "留出文本"),
+    # sections
+    "result": ("Result", "结果"),
+    "curves": ("Learning curves", "学习曲线"),
+    "samples": ("Samples", "生成样例"),
+    "data": ("Data", "数据"),
+    "settings": ("Settings", "设置"),
+    "next": ("What to try next", "接下来可以试试"),
+    "environment": ("Environment", "运行环境"),
+    "summary": ("Summary", "概要"),
+    "measures": ("Measurements", "测量"),
+    "contents": ("Contents", "目录"),
+    # the table
+    "rung": ("Rung", "模型"),
+    "perplexity": ("Perplexity", "困惑度"),
+    "perplexity_per": ("Perplexity per {unit}", "困惑度（每{unit}）"),
+    "parameters": ("Parameters", "参数"),
+    "tokens_seen": ("Tokens seen", "训练词元"),
+    "epochs": ("Epochs", "遍数"),
+    "seconds": ("Time", "用时"),
+    "tokens_per_second": ("Tokens/s", "词元/秒"),
+    "bytes_on_disk": ("On disk", "磁盘"),
+    "stopped": ("Ended by", "停止原因"),
+    "folder": ("Folder", "目录"),
+    "kind": ("Kind", "类型"),
+    "table": ("Table of all rungs", "各模型一览"),
+    # explanations
+    "explain_bits": (
+        "Bits per byte: what the model needs, on average, to write down one byte of text that it has never seen. "
+        "Lower is better, and tokenizers do not matter.",
+        "每字节比特数：模型平均用多少比特写下一个没见过的字节。越低越好，与分词方式无关。",
+    ),
+    "explain_interval": (
+        "The interval comes from drawing the held-out documents anew, with replacement: where the score would fall on other text of this kind.",
+        "区间来自对留出文档的有放回重抽样：换一批同类文本，分数大致落在这里。",
+    ),
+    "explain_perplexity": (
+        "Perplexity counts per token, so it compares only models with the same tokenizer.",
+        "困惑度按词元计算，只能在同一分词器之间比较。",
+    ),
+    "explain_reference": (
+        "Dashed lines are n-grams: they are counted once and have no curve.",
+        "虚线是 n 元模型：一次数完，没有曲线。",
+    ),
+    # curves
+    "validation_axis": ("Validation, bits per byte", "验证集，每字节比特数"),
+    "training_axis": ("Training loss, nats per token", "训练损失，每词元奈特数"),
+    "time_axis": ("training time", "训练时间"),
+    "shaded": ("Shaded: the 95 % interval.", "阴影：95% 区间。"),
+    "at_step": ("Update {step}", "第 {step} 步"),
+    "step_axis": ("update", "更新步数"),
+    "linear": ("Linear time", "线性时间"),
+    "log": ("Logarithmic time", "对数时间"),
+    "loss": ("Loss", "损失"),
+    "validation": ("Validation", "验证"),
+    "learning_rate": ("Learning rate", "学习率"),
+    "gradient_norm": ("Gradient norm", "梯度范数"),
+    "speed": ("Tokens per second", "每秒词元"),
+    "no_curve": ("No curve was recorded.", "没有记录曲线。"),
+    "no_rungs": ("No rung was measured.", "没有测量任何模型。"),
+    "outside": ("Points outside {low} to {high}, not shown: {count}.", "有 {count} 个点在 {low} 到 {high} 之外，未画出。"),
+    "broken": ("Values that are no finite numbers, left as gaps: {count}.", "有 {count} 个值不是有限数，留为空缺。"),
+    # samples
+    "no_prompt": ("no prompt", "无提示"),
+    "prompt": ("Prompt: {prompt}", "提示：{prompt}"),
+    "no_samples": ("No sample was recorded.", "没有记录样例。"),
+    "empty": ("nothing", "空"),
+    # data
+    "sources": ("Sources", "来源"),
+    "split": ("Split", "划分"),
+    "documents": ("Documents", "文档"),
+    "size": ("Size", "大小"),
+    "train": ("train", "训练集"),
+    "test": ("test", "测试集"),
+    "step": ("Step", "步骤"),
+    "kept": ("Kept", "保留"),
+    "dropped": ("Dropped", "丢弃"),
+    "share": ("Share", "比例"),
+    "cleaning": ("What cleaning kept and dropped", "清洗：保留与丢弃"),
+    "dropped_samples": ("Examples of what was dropped", "被丢弃文本举例"),
+    "lengths": ("Length of a document, characters", "文档长度（字符）"),
+    "documents_are": ("A document is", "文档的含义"),
+    "split_by": ("Split", "划分方式"),
+    "warnings": ("Warnings", "警告"),
+    "of_documents": ("{count} documents", "{count} 篇文档"),
+    "languages": ("Languages", "语言"),
+    "language": ("Language", "语言"),
+    "overlap": ("Overlap between the splits", "划分之间的重叠"),
+    "tokenizer": ("Tokenizer", "分词器"),
+    "p5": ("5 %", "5%"),
+    "p50": ("median", "中位数"),
+    "p95": ("95 %", "95%"),
+    "max": ("longest", "最长"),
+    # settings
+    "budget": ("Budget", "预算"),
+    "config": ("Settings of {name}", "{name} 的设置"),
+    "config_of_run": ("All settings", "全部设置"),
+    "updates": ("Updates", "更新"),
+    "every": ("1 of every {count} updates is listed.", "每 {count} 次更新列出一次。"),
+    "footer": (
+        "Made by yuyan. This file is complete in itself: it loads nothing and sends nothing.",
+        "由 yuyan 生成。本文件自成一体：不加载任何外部内容，也不发送任何数据。",
+    ),
+}  # fmt: skip
+
+# What the fields of a report are called where they come with their own names.
+NAMES: dict[str, str] = {
+    "train": "训练集", "validation": "验证集", "test": "测试集", "kind": "类型", "vocab_size": "词表大小",
+    "bytes_per_token": "每词元字节数", "token": "词元", "character": "字符", "char": "字符", "byte": "字节",
+    "word": "词", "budget": "时间用完", "converged": "已收敛", "early": "提前停止", "steps": "步数已满",
+    "counted": "计数完成", "python": "Python", "cpu": "处理器", "threads": "线程数", "system": "系统",
+    "loss": "损失", "step": "步", "seconds": "用时", "bits_per_byte": "每字节比特数", "interval": "95% 区间",
+    "perplexity": "困惑度", "tokens": "词元", "learning_rate": "学习率", "gradient_norm": "梯度范数",
+    "tokens_per_second": "词元/秒", "parameters": "参数", "documents": "文档", "bytes": "字节", "epochs": "遍数",
+    "best_step": "最好的一步", "stopped": "停止原因", "language": "语言", "empty": "空文档", "encoding": "编码",
+    "unicode": "统一码修复", "length": "长度", "symbols": "符号过多", "repetition": "重复过多", "boilerplate": "模板文字",
+    "markup": "标记", "lines": "非正文行", "exact duplicates": "完全重复", "near duplicates": "近似重复", "exact": "完全重复", "near": "近似重复",
+    "duplicates": "重复", "quality": "质量", "read": "读取", "normalise": "规范化", "yes": "是", "no": "否",
+}  # fmt: skip
+
+ENGLISH: dict[str, str] = {"seconds": "time", "interval": "95 % interval", "cpu": "CPU"}
+
+LANGUAGES: dict[str, tuple[str, str]] = {
+    "en": ("English", "英语"), "zh": ("Chinese", "中文"), "ja": ("Japanese", "日语"), "ko": ("Korean", "韩语"),
+    "fr": ("French", "法语"), "de": ("German", "德语"), "es": ("Spanish", "西班牙语"), "ru": ("Russian", "俄语"),
+    "it": ("Italian", "意大利语"), "pt": ("Portuguese", "葡萄牙语"), "ar": ("Arabic", "阿拉伯语"), "la": ("Latin", "拉丁语"),
+}  # fmt: skip
+
+# (what a name must match, English, Chinese); names are compared without case, spaces and punctuation.
+THEORY: tuple[tuple[str, str, str], ...] = (
+    (
+        "unigram|1gram",
+        "Counts how often each token occurs and ignores what came before: the cost of a text whose order is lost.",
+        "只数每个词元出现多少次，不看前文：这是丢掉词序之后的代价。",
+    ),
+    (
+        "bigram|2gram",
+        "Looks at one token before: order begins to count, and pairs that were never seen become the problem.",
+        "看前面一个词元：词序开始起作用，没见过的搭配也成了难题。",
+    ),
+    (
+        "trigram|3gram",
+        "Looks at two tokens before: sharper where the context is known, emptier where it is not.",
+        "看前面两个词元：见过的上下文预测更准，没见过的则更空。",
+    ),
+    (
+        "(modified|interpolated)*(kneserney|kn|mkn)(order)?[2-9]?(gram)?",
+        "Takes a discount off every count of a long context and hands it to the shorter ones, where a token weighs as "
+        "much as the number of different neighbours it has had.",
+        "从长上下文的每个计数里打一点折，省下的概率交给更短的上下文；在那里，一个词元的分量取决于它接过多少种不同的前文。",
+    ),
+    (
+        "rnn",
+        "Carries a state from token to token instead of a fixed window, as far as its gradients reach.",
+        "不用固定窗口，而是把状态一个词元一个词元地传下去，梯度能传多远就记多远。",
+    ),
+    (
+        "gru",
+        "Two gates decide what the state keeps, so that the memory outlives a few tokens.",
+        "用两个门决定状态保留什么，让记忆不止几个词元。",
+    ),
+    (
+        "lstm",
+        "Trades counts for vectors, so that similar contexts learn from each other, and a window for a gated memory that can last.",
+        "用向量代替计数，相似的上下文互相借鉴；用带门的记忆代替固定窗口，可以记得更久。",
+    ),
+    (
+        "gpt|transformer|llama",
+        "Attention reads every earlier token of the window directly: distance costs nothing, and all positions learn at once.",
+        "注意力直接读取窗口里每一个更早的词元：远近一样方便，所有位置同时学习。",
+    ),
+)
+
+
+def language_of(data: Mapping[str, object]) -> str:
+    """ "zh" where the report asks for Chinese, else "en"."""
+    return "zh" if str(data.get("language") or "").lower().startswith("zh") else "en"
+
+
+def word(key: str, language: str) -> str:
+    """The word for `key`."""
+    return WORDS[key][_INDEX[language]]
+
+
+def name_of(key: object, language: str) -> str:
+    """A field's own name, made readable: in Chinese where we know it, else with spaces for underscores."""
+    text = str(key)
+    if language == "zh":
+        readable = text.replace("_", " ")
+        return NAMES.get(text) or NAMES.get(readable) or readable
+    return ENGLISH.get(text) or text.replace("_", " ")
+
+
+def language_name(code: str, language: str) -> str:
+    """What a language is called; its code where we have no name for it."""
+    return LANGUAGES.get(code, (code, code))[_INDEX[language]]
+
+
+def theory(name: object, language: str) -> str:
+    """What the rung of this name adds to the one before; nothing for a name we do not know."""
+    bare = re.sub(r"[^a-z0-9]", "", str(name).lower())
+    return next((words[_INDEX[language]] for rule, *words in THEORY if re.fullmatch(rule, bare)), "")
