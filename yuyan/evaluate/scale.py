@@ -17,6 +17,8 @@ from yuyan.evaluate.quantities import duration, finite, scientific
 LARGEST = 1e300  # beyond this, differences overflow; below its inverse, quotients do
 _CLOCK = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 43200, 86400)
 
+TICKS = 5  # about so many on an axis
+
 Point = tuple[float, float]
 
 
@@ -80,8 +82,11 @@ def y_scale(values: Iterable[float], always: Iterable[float] = ()) -> Scale:
         low, high = (0.0, high + _room(high)) if high > 0 else (low - _room(low), high + _room(high))
     elif 0 <= low < 0.3 * high:
         low = 0.0
-    step = _step((high - low) / 5)
-    return Scale(step * math.floor(low / step + 1e-9), step * math.ceil(high / step - 1e-9))
+    while True:  # until widening to round ends no longer changes the step between ticks
+        step = _step((high - low) / TICKS)
+        low, high = step * math.floor(low / step + 1e-9), step * math.ceil(high / step - 1e-9)
+        if _step((high - low) / TICKS) <= step * 1.001:
+            return Scale(low, high)
 
 
 def _room(value: float) -> float:
@@ -105,7 +110,7 @@ def _without_outliers(ordered: Sequence[float]) -> tuple[float, float]:
 # ---------------------------------------------------------------- ticks
 
 
-def ticks(scale: Scale, wanted: int = 5, *, time: bool = False, language: str = "en") -> list[Tick]:
+def ticks(scale: Scale, wanted: int = TICKS, *, time: bool = False, language: str = "en") -> list[Tick]:
     """About `wanted` ticks on round values inside the domain."""
     values = _log_values(scale, wanted, time) if scale.log else _linear_values(scale, wanted, time)
     if time:

@@ -130,6 +130,12 @@ def test_scales_hold_their_values_and_ticks_stand_inside(values: list[Any], log:
         assert [m.at for m in marks] == sorted(m.at for m in marks)
 
 
+@given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=15))
+def test_a_vertical_axis_ends_on_ticks(values: list[float]) -> None:
+    marks = ticks(y_scale(values))
+    assert marks[0].at == pytest.approx(0, abs=1e-6) and marks[-1].at == pytest.approx(1, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("scale", "time", "labels"),
     [
