@@ -246,6 +246,12 @@ def main() -> int:
         rows += bench_query(texts[0], folder, repeats)
         rows += bench_nltk(texts[0], repeats)
     rows += bench_brown_split(repeats)
+    if wikitext is not None:
+        sizes = {"order": ORDER, "vocab_size": len(wikitext.vocabulary)}
+        model = NGram.fit(wikitext.train, np.array([0, len(wikitext.train)]), **sizes)
+        for part, ids in (("validation", wikitext.validation), ("test", wikitext.test)):
+            found = float(np.exp(-model.log_probs(ids).mean()))
+            rows.append(row(f"WikiText-2, one stream, order {ORDER}, {part}", "perplexity", found))
     print(json.dumps({"bench": "ngram", "rows": rows}))
     return 0
 
