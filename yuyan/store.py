@@ -43,8 +43,14 @@ def storage_errors(path: Path) -> Iterator[None]:
             errno.EACCES: "no permission to write here; choose another folder with --out",
             errno.EPERM: "no permission to write here; choose another folder with --out",
             errno.ENOTDIR: "a part of this path is a file, not a folder; choose another folder with --out",
+            errno.ENAMETOOLONG: "the name is too long; choose a shorter one with --out",
         }.get(error.errno or 0, error.strerror or str(error))
-        raise StorageError(f"{path}: cannot be written: {remedy}") from error
+        raise StorageError(f"{_short(path)}: cannot be written: {remedy}") from error
+
+
+def _short(path: Path) -> str:
+    name = str(path)
+    return name if len(name) <= 200 else f"{name[:100]}...{name[-60:]}"
 
 
 @contextmanager
@@ -105,7 +111,12 @@ def _take_place(temporary: Path, path: Path) -> None:
     if path.exists():
         old = path.with_name(f"{path.name}.old-{os.getpid()}")
         path.rename(old)
-        temporary.rename(path)
+        try:
+            temporary.rename(path)
+        except BaseException:
+            if not path.exists():
+                old.rename(path)
+            raise
         _sync_folder(path.parent)
         shutil.rmtree(old, ignore_errors=True)
     else:
@@ -132,17 +143,27 @@ def remove_leftovers(folder: Path) -> list[Path]:
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
-    """Append one JSON line."""
-    with storage_errors(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    """Append one JSON line, all of it or nothing. Raises StorageError."""
+    line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+    with storage_errors(path), path.open("ab", buffering=0) as file:
+        size = file.tell()
+        try:
+            while line:
+                line = line[file.write(line) :]
+        except BaseException:
+            file.truncate(size)
+            raise
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON lines of a log; a last line cut by a kill is left out."""
+    """The JSON lines of a log; what a kill or a loss of power left of a line is left out."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    records = []
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        with suppress(ValueError):
+            records.append(json.loads(line))
+    return [record for record in records if isinstance(record, dict)]
 
 
 def _sync_file(path: Path) -> None:
@@ -238,13 +259,19 @@ def keep_last(folder: Path, count: int) -> None:
 
 def claim_folder(path: Path, *, what: str) -> Path:
     """Make `path` as a new empty folder. Raises InputError if something is there, StorageError if it cannot be made."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path}: already there; choose another place for {what} with --out, or remove it")
     with storage_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / f"probe{_TEMPORARY}{os.getpid()}"
-        probe.write_bytes(b"x")
-        probe.unlink()
+        was_there = path.exists()
+        if was_there and (not path.is_dir() or any(path.iterdir())):
+            raise InputError(f"{path}: already there; choose another place for {what} with --out, or remove it")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            probe = path / f"probe{_TEMPORARY}{os.getpid()}"
+            probe.write_bytes(b"x")
+            probe.unlink()
+        except OSError:
+            if not was_there:
+                shutil.rmtree(path, ignore_errors=True)
+            raise
     return path
 
 
@@ -262,7 +289,8 @@ def exclusive(folder: Path) -> Iterator[None]:
                 holder = _holder(lock)
                 if holder is not None and _alive(holder, mine["host"]):
                     raise InputError(
-                        f"{folder}: in use by process {holder['pid']} on {holder['host']}; wait for it or stop it"
+                        f"{folder}: in use by process {holder['pid']} on {holder['host']}; wait for it or stop it "
+                        f"(if it is gone, remove {lock})"
                     ) from None
                 lock.unlink(missing_ok=True)
         with os.fdopen(descriptor, "w") as file:
