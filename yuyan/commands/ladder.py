@@ -32,6 +32,7 @@ from yuyan.errors import InputError, Interrupted
 from yuyan.evaluate.likelihood import Likelihood, score_documents, summarise
 from yuyan.evaluate.page import ladder_page
 from yuyan.evaluate.terminal import ladder_table
+from yuyan.evaluate.verdict import verdict
 from yuyan.generate.sampling import Sampling
 from yuyan.models.ngram import NGram
 from yuyan.models.presets import Gpt
@@ -248,37 +249,17 @@ def summary(
     """What `ladder.json` says."""
     best = min(rungs, key=lambda rung: float(rung["bits_per_byte"]))
     made = provenance()
-    return {
+    ladder = {
         "title": order.title, "created": made["created"], "command": made["command"], "language": corpus.language,
         "corpus": corpus.report,
         "tokenizer": {"kind": corpus.tokenizer_kind, "vocab_size": len(corpus.tokenizer),
                       "bytes_per_token": corpus.train.bytes / max(1, corpus.train.tokens)},
-        "budget_seconds": order.budget, "rungs": rungs, "best": best["name"], "verdict": verdict(rungs, order.budget),
+        "budget_seconds": order.budget, "rungs": rungs, "best": best["name"],
         "next": next_commands(out, best["name"]),
         "environment": {**made["versions"], **made["hardware"], "threads": torch.get_num_threads(), "seed": order.seed},
         "seconds_total": seconds,
     }  # fmt: skip
-
-
-def verdict(rungs: list[dict[str, Any]], budget: float) -> list[str]:
-    """What the table means, in sentences; if counting wins at this budget, it says so."""
-    best = min(rungs, key=lambda rung: float(rung["bits_per_byte"]))
-    sentences = [
-        f"{best['title']} is the best rung: {best['bits_per_byte']:.3f} bits per byte of held-out text "
-        f"(95 % interval {best['interval'][0]:.3f} to {best['interval'][1]:.3f})."
-    ]
-    neural = [rung for rung in rungs if rung["kind"] != "ngram"]
-    counted = [rung for rung in rungs if rung["kind"] == "ngram"]
-    if best["kind"] == "ngram" and neural:
-        sentences.append(
-            f"At this budget ({budget / 60:.0f} min) counting beats the networks: give them more time with --budget, "
-            "or more text."
-        )
-    elif counted and neural:
-        rival = min(counted, key=lambda rung: float(rung["bits_per_byte"]))
-        gain = 1 - best["bits_per_byte"] / rival["bits_per_byte"]
-        sentences.append(f"That is {100 * gain:.1f} % fewer bits than the best counted model, {rival['title']}.")
-    return sentences
+    return ladder | {"verdict": verdict(ladder)}
 
 
 def next_commands(out: Path, best: str) -> list[str]:
