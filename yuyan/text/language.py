@@ -13,9 +13,12 @@ import re
 from functools import cache
 from typing import NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from yuyan.config import Config
+from yuyan.text.characters import SOLO, WORD, classes_of, codes_of
 
 UNKNOWN = "unknown"
 
@@ -42,12 +45,8 @@ class _Detector(Protocol):
     def detect(self, text: str) -> list[dict[str, str | float]]: ...
 
 
-_HAN = re.compile("[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-_KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa]")
-_HANGUL = re.compile("[\uac00-\ud7af]")
-_LETTER = re.compile(r"[^\W\d_]")
 _SPACES = re.compile(r"\s+")
-_LOOK = 400
+_LOOK = 300
 """Characters looked at: half from the beginning, half from the middle."""
 
 
@@ -63,19 +62,30 @@ def _detector() -> _Detector:
 def identify(text: str) -> Identified:
     """The language of `text`, from a sample of it."""
     sample = text if len(text) <= _LOOK else text[: _LOOK // 2] + " " + text[len(text) // 2 :][: _LOOK // 2]
-    letters = len(_LETTER.findall(sample))
-    if not letters:
+    if not any(map(str.isalpha, sample)):
         return Identified(UNKNOWN, 0.0)
     if not sample.isascii():
-        kana, hangul, han = (len(pattern.findall(sample)) for pattern in (_KANA, _HANGUL, _HAN))
-        for code, count in (("ko", hangul), ("ja", kana + han if kana > 0.05 * letters else 0), ("zh", han)):
-            if count > 0.4 * letters:  # a Chinese text may quote a lot of English
-                return Identified(code, count / letters)
+        by_script = _by_script(codes_of(sample))
+        if by_script is not None:
+            return by_script
     found = _detector().detect(_SPACES.sub(" ", sample).strip())
     if not found:
         return Identified(UNKNOWN, 0.0)
     code, certain = str(found[0]["lang"]), float(found[0]["score"])
     return Identified("zh" if code in ("wuu", "yue") else code, certain)
+
+
+def _by_script(codes: NDArray[np.uint32]) -> Identified | None:
+    """The language that the script alone tells, if one of these scripts has a good share of the letters."""
+    classes = classes_of(codes)
+    letters = int(np.count_nonzero((classes == WORD) | (classes == SOLO)))
+    kana = int(np.count_nonzero((codes >= 0x3041) & (codes <= 0x30FA)))
+    hangul = int(np.count_nonzero((codes >= 0xAC00) & (codes <= 0xD7AF)))
+    han = int(np.count_nonzero((classes == SOLO) & (codes >= 0x3400)))
+    for code, count in (("ko", hangul), ("ja", kana + han if kana > 0.05 * letters else 0), ("zh", han)):
+        if count > 0.4 * letters:  # a Chinese text may quote a lot of English
+            return Identified(code, count / letters)
+    return None
 
 
 def language_of(text: str, config: Language) -> str:

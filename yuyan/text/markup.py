@@ -105,27 +105,49 @@ _CUT = re.compile(
     r"|(?:read more|continue reading|阅读全文|查看全文|展开全文|点击查看更多|查看更多))\s*[»›>]*",
     re.IGNORECASE,
 )
-_HINT = re.compile(
-    r"[|｜›»>＞·•【\u3000\t©\ufffd…]|  |\.\.\.|copyright|\(c\)|reserved|ICP|javascript|cookie|share|follow us|like us|click|"
-    r"skip to|责任编辑|二维码|扫一扫|扫码|加载|loading|来源|来自|转载|版[权權]|首页|上一|下一|返回",
-    re.IGNORECASE,
-)
-"""What every droppable line contains at least one of: most documents are passed by one search."""
+_HINTS = (
+    "|", "｜", "›", "»", ">", "＞", "·", "•", "【", "  ", "\t", "\u3000", "首页", "主页", "上一", "下一", "返回", "设为", "联系我们",
+    "copyright", "©", "(c)", "reserved", "版权所有", "版權所有", "icp备", "icp证", "javascript", "cookie", "us on", "share on",
+    "share this", "click here", "skip to", "责任编辑", "二维码", "扫一扫", "微信扫码", "加载", "loading", "本文来", "文章来", "转载",
+    "read more", "continue reading", "full story", "more]", "more)", "阅读全文", "查看全文", "展开全文", "查看更多", "更多]", "更多】",
+    "更多)", "更多）", "\ufffd",
+)  # fmt: skip
+"""What every droppable line contains at least one of, in small letters: only such lines are looked at."""
 
 
 def clean_lines(text: str, config: Lines) -> tuple[str, list[DroppedLine]]:
     """`text` without the lines that are furniture, and those lines. A text without any is returned identical."""
-    if not _HINT.search(text):
-        return text, []
-    kept: list[str] = []
     dropped: list[DroppedLine] = []
-    for line in text.split("\n"):
+    kept: list[str] = []
+    done = 0
+    for start, end in _suspects(text):
+        line = text[start:end]
         reason = _why_drop(line.strip(), config)
-        if reason is None:
-            kept.append(line)
-        else:
+        if reason is not None:
             dropped.append(DroppedLine(reason, line))
-    return ("\n".join(kept), dropped) if dropped else (text, [])
+            kept.append(text[done:start])
+            done = end + 1
+    if not dropped:
+        return text, []
+    kept.append(text[done:])
+    whole = "".join(kept)
+    return (whole[:-1] if done > len(text) else whole), dropped
+
+
+def _suspects(text: str) -> list[tuple[int, int]]:
+    """Where the lines with a hint begin and end, in order."""
+    lowered = text.lower()
+    if len(lowered) != len(text):  # a few capital letters have small forms of two characters
+        lowered = text
+    found: dict[int, int] = {}
+    for hint in _HINTS:
+        at = lowered.find(hint)
+        while at >= 0:
+            start = text.rfind("\n", 0, at) + 1
+            end = text.find("\n", at)
+            found[start] = end = len(text) if end < 0 else end
+            at = lowered.find(hint, end)
+    return sorted(found.items())
 
 
 def _why_drop(line: str, config: Lines) -> str | None:
@@ -133,7 +155,7 @@ def _why_drop(line: str, config: Lines) -> str | None:
         return None
     if line.count("\ufffd") > config.broken * len(line):
         return "unreadable"
-    if len(line) > 500 or not _HINT.search(line):
+    if len(line) > 500:
         return None
     if config.navigation and _is_menu(line):
         return "navigation"
