@@ -14,8 +14,12 @@ from typing import Annotated
 
 import typer
 
+from yuyan.commands.interrupt import interrupt_on_signal
 from yuyan.console import console
 from yuyan.errors import YuyanError
+
+STOPPED = 130
+OUT_OF_MEMORY = "out of memory: use a smaller model.hidden_size, train.micro_tokens or train.context"
 
 app = typer.Typer(
     help="From raw text to a language model that works at your task.",
@@ -29,7 +33,15 @@ tokenizer_app = typer.Typer(help="Train a tokenizer, or look at one.", no_args_i
 app.add_typer(config_app, name="config")
 app.add_typer(tokenizer_app, name="tokenizer")
 
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write; must not exist yet.")]
+
+def _path(text: str) -> Path:
+    """An empty path is a variable that was never set, not the folder one is in."""
+    if not text.strip():
+        raise typer.BadParameter("the path is empty")
+    return Path(text)
+
+
+Out = Annotated[Path | None, typer.Option("--out", "-o", parser=_path, help="Folder to write; must not exist yet.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides, such as train.optimizer.lr=3e-4.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was saved.")]
 
@@ -45,7 +57,8 @@ def demo(out: Out = None, budget: Annotated[str, typer.Option(help="Time for the
 @app.command()
 def ladder(
     paths: Annotated[
-        list[Path], typer.Argument(help="Text: files or folders (txt, jsonl, csv, tsv, parquet; .gz .zst .zip).")
+        list[Path],
+        typer.Argument(parser=_path, help="Text: files or folders (txt, jsonl, csv, tsv, parquet; .gz .zst .zip)."),
     ],
     budget: Annotated[str, typer.Option(help="Time for the whole ladder, such as 10m.")] = "10m",
     rungs: Annotated[str, typer.Option(help="Which rungs, separated by commas.")] = "unigram,bigram,kn5,lstm,gpt",
@@ -78,7 +91,7 @@ def ladder(
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="A YAML file.")],
+    config: Annotated[Path, typer.Argument(parser=_path, help="A YAML file.")],
     overrides: Overrides = None,
     out: Out = None,
     resume: Resume = False,
@@ -92,7 +105,7 @@ def train(
 
 @app.command()
 def generate(
-    model: Annotated[Path, typer.Argument(help="A run, a rung of a ladder, or a model folder.")],
+    model: Annotated[Path, typer.Argument(parser=_path, help="A run, a rung of a ladder, or a model folder.")],
     prompt: Annotated[str, typer.Argument(help="The beginning of the text; - reads it from standard input.")],
     max_tokens: Annotated[int | None, typer.Option(help="Stop after so many new tokens.")] = None,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.8,
@@ -112,8 +125,8 @@ def generate(
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A run, a rung of a ladder, or a model folder.")],
-    paths: Annotated[list[Path], typer.Argument(help="The text to measure on.")],
+    model: Annotated[Path, typer.Argument(parser=_path, help="A run, a rung of a ladder, or a model folder.")],
+    paths: Annotated[list[Path], typer.Argument(parser=_path, help="The text to measure on.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A key of the data config.")] = None,
 ) -> None:
@@ -125,7 +138,7 @@ def evaluate(
 
 @app.command()
 def data(
-    paths: Annotated[list[Path], typer.Argument(help="Files or folders.")],
+    paths: Annotated[list[Path], typer.Argument(parser=_path, help="Files or folders.")],
     out: Out = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     set_: Annotated[
@@ -141,8 +154,8 @@ def data(
 
 @tokenizer_app.command("train")
 def tokenizer_train(
-    paths: Annotated[list[Path], typer.Argument(help="Text: files or folders.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; must not exist yet.")],
+    paths: Annotated[list[Path], typer.Argument(parser=_path, help="Text: files or folders.")],
+    out: Annotated[Path, typer.Option("--out", "-o", parser=_path, help="Folder to write; must not exist yet.")],
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A key of the tokenizer config: kind=unigram, vocab_size=4000.")
     ] = None,
@@ -155,8 +168,8 @@ def tokenizer_train(
 
 @tokenizer_app.command("report")
 def tokenizer_report(
-    tokenizer: Annotated[Path, typer.Argument(help="A folder with tokenizer.json.")],
-    paths: Annotated[list[Path], typer.Argument(help="Text to look at it with.")],
+    tokenizer: Annotated[Path, typer.Argument(parser=_path, help="A folder with tokenizer.json.")],
+    paths: Annotated[list[Path], typer.Argument(parser=_path, help="Text to look at it with.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Bytes per token by language, coverage, longest tokens."""
@@ -167,7 +180,7 @@ def tokenizer_report(
 
 @config_app.command("show")
 def config_show(
-    config: Annotated[Path, typer.Argument(help="A YAML file.")],
+    config: Annotated[Path, typer.Argument(parser=_path, help="A YAML file.")],
     overrides: Overrides = None,
     why: Annotated[bool, typer.Option("--why", help="Say where each value comes from.")] = False,
 ) -> None:
@@ -195,25 +208,37 @@ def config_explain(key: Annotated[str | None, typer.Argument(help="A key, such a
 
 def main() -> None:
     """Run the command line; never show a traceback for something the user can mend."""
+    with interrupt_on_signal():
+        code = _run()
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
         code = app(standalone_mode=False)
+        if code == STOPPED:  # how the command line library reports Ctrl-C
+            _complain("stopped")
+        return code if isinstance(code, int) else 0
     except YuyanError as error:
         _complain(str(error))
-        code = error.exit_code
-    except KeyboardInterrupt:
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
         _complain("stopped")
-        code = 130
+        return STOPPED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+        return 1
+    except OSError as error:
+        _complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
+        return 1
     except MemoryError:
-        _complain("out of memory: use a smaller model.hidden_size, train.micro_tokens or train.context")
-        code = 1
-    except typer.Abort:
-        code = 130
+        _complain(OUT_OF_MEMORY)
+        return 1
     except Exception as error:
-        code = _usage_error(error)
-    sys.exit(code if isinstance(code, int) else 0)
+        if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):  # torch's own way to say it
+            _complain(OUT_OF_MEMORY)
+            return 1
+        return _usage_error(error)
 
 
 def _complain(message: str) -> None:
