@@ -23,6 +23,7 @@ from yuyan.console import Task, progress, say, table, warn
 from yuyan.corpus import Batches, Packed, Shards
 from yuyan.errors import CheckpointCorrupt, InputError, Interrupted
 from yuyan.evaluate.likelihood import Likelihood, score_documents, summarise
+from yuyan.evaluate.page import run_page
 from yuyan.models.network import NetworkModule
 from yuyan.models.presets import readable_context
 from yuyan.store import (
@@ -271,12 +272,32 @@ class _Session:
             epochs=self.state.step * batch / max(1, self.rows_per_epoch), seconds=self.state.seconds,
             log=read_lines(self.log),
         )  # fmt: skip
-        write_json(self.folder / "reports" / f"{self.state.step:08d}.json", report_of(result, self.state.best))
+        report = report_of(result, self.state.best)
+        write_json(self.folder / "reports" / f"{self.state.step:08d}.json", report)
+        write_text(self.folder / "report.html", run_page(self._story(result, report)))
         with publish_folder(self.folder / "model") as temporary:
             best.write(temporary)
             card = model_card(self.config, result, self.corpus, self.context)
             (temporary / "README.md").write_text(card, encoding="utf-8")
         return result
+
+    def _story(self, result: Trained, report: dict[str, Any]) -> dict[str, Any]:
+        """What `report.html` tells."""
+        made = json.loads((self.folder / "made.json").read_text(encoding="utf-8"))
+        looks = [record for record in result.log if "validation" in record]
+        return {
+            "title": self.config.name, "language": self.corpus.language, "created": made["created"],
+            "command": made["command"], "config": dump(self.config),
+            "updates": [record for record in result.log if "loss" in record],
+            "evaluations": [{**{k: r[k] for k in ("step", "seconds")}, **r["validation"]} for r in looks],
+            "samples": [], "environment": {**made["versions"], **made["hardware"]},
+            "summary": {
+                "best_step": report["best_step"], "validation_bits_per_byte": result.validation.bits_per_byte,
+                "test_bits_per_byte": None if result.test is None else result.test.bits_per_byte,
+                "parameters": result.parameters, "tokens_seen": result.tokens, "epochs": result.epochs,
+                "seconds": result.seconds,
+            },
+        }  # fmt: skip
 
 
 def report_of(result: Trained, best: dict[str, Any]) -> dict[str, Any]:
@@ -301,6 +322,7 @@ def show(result: Trained) -> None:
         f"{result.parameters / 1e6:.2f} M parameters, {result.tokens:,} tokens seen ({result.epochs:.1f} epochs), "
         f"{result.seconds:.0f} s, {result.tokens / max(result.seconds, 1e-9) / 1000:.1f}k tokens/s"
     )
+    say(f"report: {result.folder / 'report.html'}  (open it in a browser)")
     say(f"the run is in {result.folder}; now try:\n  yuyan generate {result.folder} 'Once upon a time'")
 
 

@@ -1,0 +1,44 @@
+"""Every shipped config builds, its filled form builds itself, and every key says what it means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from yuyan.commands.config import every_key
+from yuyan.commands.run import RunConfig, read_run_config
+from yuyan.config import build, dump
+
+ROOT = Path(__file__).parents[2] / "configs"
+FILES = sorted(ROOT.rglob("*.yaml"))
+MOST_KEYS = 120
+
+
+def test_there_are_configs_of_every_size() -> None:
+    assert {file.parent.name for file in FILES} == {"tiny", "small", "full"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_it_builds_and_its_filled_form_builds_itself(file: Path) -> None:
+    config = read_run_config(file)
+    assert build(RunConfig, dump(config)) == config
+    network = config.model.network(getattr(config.tokenizer, "vocab_size", 512))
+    assert network.hidden_size > 0
+
+
+def test_every_key_says_what_it_means() -> None:
+    silent = [key for key, field in every_key(RunConfig) if not field.description and not key.endswith("kind")]
+    assert not silent
+
+
+def test_there_are_not_too_many_keys() -> None:
+    keys = {key for key, _ in every_key(RunConfig) if not key.endswith(".kind") and ".architecture." not in key}
+    assert len(keys) <= MOST_KEYS, len(keys)
+
+
+def test_the_bundled_text_is_what_its_script_makes(capsys: pytest.CaptureFixture[str]) -> None:
+    import runpy
+
+    runpy.run_path(str(ROOT / "tiny" / "make_stories.py"), run_name="__main__")
+    assert capsys.readouterr().out == (ROOT / "tiny" / "stories.txt").read_text(encoding="utf-8")
