@@ -14,10 +14,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Any, Generic, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from yuyan.errors import ConfigError, DataError
@@ -31,6 +31,17 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
+
+def _not_empty(value: object) -> object:
+    if isinstance(value, str) and (not value.strip() or "\0" in value):
+        raise ValueError("the path is empty" if not value.strip() else "no path has a NUL")
+    return value
+
+
+Place = Annotated[Path, BeforeValidator(_not_empty)]
+"""A path in a config. An empty one is a mistake, not the folder one is in."""
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""What fixes everything that is drawn."""
 
 C = TypeVar("C", bound=Config)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -71,13 +72,22 @@ def _type(field: FieldInfo) -> str:
     kinds = [str(m.model_fields["kind"].default) for m in _models(field.annotation) if "kind" in m.model_fields]
     if kinds:
         return " | ".join(kinds)
-    return (
-        str(field.annotation)
-        .replace("typing.", "")
-        .replace("NoneType", "null")
-        .removeprefix("<class '")
-        .removesuffix("'>")
-    )
+    return _name(field.annotation)
+
+
+def _name(annotation: Any) -> str:
+    """A type as one writes it, without modules."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _name(arguments[0])
+    if origin is Literal:
+        return " | ".join(map(str, arguments))
+    if origin in (Union, UnionType):
+        return " | ".join(map(_name, arguments))
+    if annotation in (NoneType, Ellipsis):
+        return "null" if annotation is NoneType else "..."
+    name = str(getattr(origin or annotation, "__name__", annotation))
+    return f"{name}[{', '.join(map(_name, arguments))}]" if arguments else name
 
 
 def _default(field: FieldInfo) -> str:

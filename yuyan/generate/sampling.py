@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from yuyan.config import Config
+from yuyan.config import Config, Seed
 
 
 class Sampling(Config):
@@ -24,7 +24,7 @@ class Sampling(Config):
     """Only the k likeliest tokens (Fan et al. 2018)."""
     top_p: float | None = Field(None, gt=0, le=1)
     """Only the smallest set of tokens with this much probability together (Holtzman et al. 2020)."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """The same seed gives the same text."""
     max_tokens: int | None = Field(None, ge=1)
     """Stop after so many new tokens; by default 200, or what fits the context."""

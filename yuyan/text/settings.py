@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from yuyan.config import Config
+from yuyan.config import Config, Place
 from yuyan.text.duplicate import ExactDuplicates, NearDuplicates
 from yuyan.text.language import Language
 from yuyan.text.markup import Lines, Markup
@@ -45,11 +44,11 @@ class CleanConfig(Config):
 class DataConfig(Config):
     """Text in files, and what becomes of it."""
 
-    sources: tuple[Path, ...] = ()
+    sources: tuple[Place, ...] = ()
     """Files and folders with text: .txt .jsonl .json .csv .tsv .parquet, each also .gz .zst .zip."""
-    validation: tuple[Path, ...] = ()
+    validation: tuple[Place, ...] = ()
     """Files of their own for validation; repaired, but nothing is dropped from them."""
-    test: tuple[Path, ...] = ()
+    test: tuple[Place, ...] = ()
     """Files of their own for the test; repaired, but nothing is dropped from them."""
     text_column: str | None = None
     """The column or key of the text in tables and JSON; by default found and reported."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from yuyan.config import Config
+from yuyan.config import Config, Seed
 from yuyan.errors import DataError
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -30,7 +30,7 @@ class RandomSplit(Config):
     """Share of the documents for validation."""
     test: float = Field(default=0.05, ge=0, lt=1)
     """Share of the documents for the test."""
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     """Another seed, another division."""
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ import tokenizers
 from pydantic import Field
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
-from yuyan.config import Config
+from yuyan.config import Config, Seed
 from yuyan.console import warn
 from yuyan.errors import ConfigError, DataError
 from yuyan.tokens.pattern import BLOCKS, LOSSLESS, SPACES, TIDY, WORDS
@@ -41,7 +41,7 @@ class _Common(Config):
     sample_bytes: int = Field(64 * MEGABYTE, ge=1000, le=2_000 * MEGABYTE)
     """Read at most so much of the text, chosen at random; the default takes about 1 GB of memory. For BPE and Unigram
     Chinese and Japanese count eightfold: without spaces few pieces repeat, and memory goes by distinct pieces."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Which sample."""
 
 
