@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -128,21 +127,26 @@ class Tokenizer:
             if len(part) <= WINDOW or not self._local:
                 yield number, next(encodings).ids
             else:
-                yield from ((number, ids) for ids, _ in self._windows(part))
+                yield from ((number, encoding.ids[:count]) for _, encoding, count in self._windows(part))
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """For each token of `encode(text)` the characters it came from, `text[start:end]`.
 
         A character that is several tokens has the same offsets in each.
         """
-        return [offsets for _, window in self._windows(text) for offsets in window]
+        return [
+            (start + begin, stop + begin)
+            for begin, encoding, count in self._windows(text)
+            for start, stop in encoding.offsets[:count]
+        ]
 
     def unknown(self, ids: Sequence[int]) -> int:
         """How many of `ids` say only that something was there: the `unk` token."""
         return 0 if self.special.unk is None else list(ids).count(self.special.unk)
 
-    def _windows(self, text: str) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
-        """Ids and offsets of a text that has no place to cut which is known beforehand, window by window."""
+    def _windows(self, text: str) -> Iterator[tuple[int, tokenizers.Encoding, int]]:
+        """For a text that has no place to cut which is known beforehand, window by window: where it begins, its
+        encoding, and how many of its tokens are those of the whole text."""
         begin, size = 0, WINDOW if self._local else len(text)
         while begin < len(text):
             window = text[begin : begin + size]
@@ -150,10 +154,10 @@ class Tokenizer:
                 encoding = self._inner.encode(window, add_special_tokens=False)
             except TypeError:
                 raise _not_text([(0, window)]) from None
-            count, end = len(encoding.ids), len(window)
+            count, end = len(encoding), len(window)
             if begin + size < len(text):
-                count, end = _last_certain_cut(encoding, len(window) - _MARGIN)
-            yield encoding.ids[:count], [(start + begin, stop + begin) for start, stop in encoding.offsets[:count]]
+                count, end = _last_certain_cut(encoding, end - _MARGIN, end)
+            yield begin, encoding, count
             begin += end
 
     # ------------------------------------------------------------ ids to text
@@ -207,16 +211,16 @@ def _cuts_locally(structure: Mapping[str, Any]) -> bool:
     return (first.get("pattern") or {}).get("Regex") in ALL and normalizer["type"] == "Lowercase"
 
 
-def _last_certain_cut(encoding: tokenizers.Encoding, limit: int) -> tuple[int, int]:
-    """The last place up to character `limit` where a piece begins: the tokens before it, and its character."""
-    words, starts = encoding.word_ids, [start for start, _ in encoding.offsets]
-    index = bisect_right(starts, limit) - 1
-    while index > 0 and words[index] == words[index - 1]:
-        index -= 1
-    if index > 0:
-        return index, starts[index]
-    # At most one piece begins before `limit`; what follows it is white space that the pattern leaves out.
-    return sum(word == words[0] for word in words) if index == 0 else 0, limit
+def _last_certain_cut(encoding: tokenizers.Encoding, limit: int, size: int) -> tuple[int, int]:
+    """The last place up to character `limit` of `size` where a piece begins: the tokens before it, and its character."""
+    for char in range(limit, size):
+        token = encoding.char_to_token(char)
+        word = None if token is None else encoding.token_to_word(token)
+        tokens = None if word is None else encoding.word_to_tokens(word)
+        chars = None if tokens is None else encoding.token_to_chars(tokens[0])
+        if tokens is not None and chars is not None:
+            return tokens[0], min(limit, chars[0])  # up to the piece there is white space that the pattern leaves out
+    return len(encoding), limit
 
 
 def _not_text(texts: Iterable[tuple[int, str]]) -> DataError:

@@ -56,16 +56,14 @@ def estimate_unigram(words: Mapping[str, int], size: int) -> list[tuple[str, flo
     while True:
         for _ in range(SUB_ITERATIONS):
             expected, level = _expected_counts(laid_out, pieces, scores, level)
-            stay = (expected >= 0.5) | (np.arange(len(expected)) < alphabet)
+            expected[:alphabet] = np.maximum(expected[:alphabet], 0.5)
+            stay = _largest(expected, max(size, int((expected >= 0.5).sum())), alphabet)
             pieces, expected = _keep(pieces, stay), np.maximum(expected[stay], 0.5)
             scores = _digamma(expected) - _digamma(expected.sum(keepdims=True))
         if len(scores) <= size:
             break
         cost = expected * (scores - _best_alternative(pieces, scores))
-        cost[:alphabet] = np.inf
-        target = max(size, int(SHRINK * len(scores)))
-        stay = np.zeros(len(scores), bool)
-        stay[np.argsort(-cost, kind="stable")[:target]] = True
+        stay = _largest(cost, max(size, int(SHRINK * len(scores))), alphabet)
         pieces, scores = _keep(pieces, stay), scores[stay]
     texts = [laid_out.text[p : p + n] for p, n in zip(pieces.places.tolist(), pieces.lengths.tolist(), strict=True)]
     return sorted(zip(texts, scores.tolist(), strict=True), key=lambda piece: (-piece[1], piece[0]))
@@ -114,11 +112,16 @@ def _candidates(words: _Words, most: int) -> tuple[_Pieces, int]:
     for edge, (at, node) in zip(edges, nodes, strict=True):
         edge[at] = node
     every = _Pieces(np.concatenate(places), np.concatenate(lengths), np.concatenate(counts), edges)
-    value = every.counts * every.lengths
-    value[:alphabet] = np.inf
-    stay = np.zeros(total, bool)
-    stay[np.argsort(-value, kind="stable")[: max(most, alphabet)]] = True
+    stay = _largest(every.counts * every.lengths, max(most, alphabet), alphabet)
     return _keep(every, stay), alphabet
+
+
+def _largest(values: Floats, count: int, alphabet: int) -> NDArray[np.bool_]:
+    """Which `count` pieces have the largest values, all characters among them; of equals the first."""
+    order = np.argsort(-np.concatenate([np.full(alphabet, np.inf), values[alphabet:]]), kind="stable")
+    stay = np.zeros(len(values), bool)
+    stay[order[:count]] = True
+    return stay
 
 
 def _keep(pieces: _Pieces, stay: NDArray[np.bool_]) -> _Pieces:
@@ -178,10 +181,10 @@ def _best_alternative(pieces: _Pieces, scores: Floats) -> Floats:
 
 
 def _digamma(x: Floats) -> Floats:
-    """The derivative of log gamma for positive x: recurrence up to 6, then the asymptotic series."""
+    """The derivative of log gamma for positive x: recurrence up to 10, then the asymptotic series."""
     x = x.astype(np.float64)
     result = np.zeros_like(x)
-    while (small := x < 6).any():
+    while (small := x < 10).any():
         result = np.where(small, result - 1 / x, result)
         x = np.where(small, x + 1, x)
     square = 1 / (x * x)
