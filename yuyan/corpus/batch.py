@@ -119,9 +119,16 @@ class Batches:
         examples: list[Example] = []
         for epoch in np.unique(epochs):
             of_epoch = indices[epochs == epoch]
-            for row, index in zip(self.rows.rows(int(epoch), of_epoch), of_epoch.tolist(), strict=True):
+            for row, index in zip(self._read(int(epoch), of_epoch), of_epoch.tolist(), strict=True):
                 examples.append(self._ask(row, int(epoch), index))
         return self._collate(examples)
+
+    def _read(self, epoch: int, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        try:
+            return self.rows.rows(epoch, indices)
+        except Exception as error:
+            error.add_note(f"while reading rows {indices.min()} to {indices.max()} of epoch {epoch}")
+            raise
 
     def _ask(self, row: NDArray[np.int64], epoch: int, index: int) -> Example:
         try:
