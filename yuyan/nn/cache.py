@@ -85,6 +85,7 @@ class Cache(NoCache):
         self.length = 0
         self.slots: dict[object, Any] = {}
         self._capacity, self._step = capacity, step
+        self._rows: int | None = None
         self._real: Tensor | None = None  # (B, length) once some token was padding
         self._holes = False
 
@@ -132,6 +133,9 @@ class Cache(NoCache):
         if document_ids is not None:
             raise InputError("document_ids: a packed row cannot be decoded with a cache; give one text a row")
         batch, count = shape
+        if self._rows not in (None, batch):
+            raise InputError(f"input_ids: {batch} rows, but the cache was filled with {self._rows}")
+        self._rows = batch
         real = self._extend(batch, count, device, as_mask(attention_mask))
         query = torch.arange(self.length, self.length + count, device=device)[None]
         key = torch.arange(self.length + count, device=device)[None]
@@ -150,8 +154,6 @@ class Cache(NoCache):
         if self._real is None and new is None:
             return None
         old = torch.ones(batch, self.length, dtype=torch.bool, device=device) if self._real is None else self._real
-        if old.shape[0] != batch:
-            raise InputError(f"input_ids: {batch} rows, but the cache was filled with {old.shape[0]}")
         given = new is not None
         new = torch.ones(batch, count, dtype=torch.bool, device=device) if new is None else new
         self._real = torch.cat((old[:, : self.length], new), 1)
@@ -165,6 +167,7 @@ class Cache(NoCache):
 
     def reorder(self, indices: Tensor) -> None:
         """Make row i what row `indices[i]` was (beam search); the number of rows may change."""
+        self._rows = len(indices)
         self._real = None if self._real is None else self._real[indices]
         for owner, state in self.slots.items():
             self.slots[owner] = self._select(state, indices)

@@ -79,8 +79,12 @@ class Stack(Config):
         return all(isinstance(mask, Causal | Window) for mask in masks)
 
     def filled(self, hidden_size: int) -> Stack:
-        """With every None decided."""
-        return self.model_copy(update={"heads": self.heads.filled(hidden_size)})
+        """With every None decided. Raises ValueError for sizes that do not fit together."""
+        heads = self.heads.filled(hidden_size)
+        positions = (self.position, self.local.position if self.local else None)
+        if any(isinstance(position, Rotary) for position in positions) and (heads.head_size or 0) % 2:
+            raise ValueError(f"heads: rotary positions turn pairs of coordinates; head_size {heads.head_size} is odd")
+        return self.model_copy(update={"heads": heads})
 
     def build(self, input_size: int, hidden_size: int) -> StackModule:
         return StackModule(self, input_size, hidden_size)
