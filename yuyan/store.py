@@ -247,9 +247,11 @@ def newest_checkpoint(folder: Path) -> Newest:
     return Newest(None, rejected)
 
 
-def keep_last(folder: Path, count: int) -> None:
-    """Delete all but the `count` highest-numbered checkpoints."""
+def keep_last(folder: Path, count: int, *, until: int | None = None) -> None:
+    """Delete all but the `count` highest-numbered checkpoints up to number `until`; later ones, damaged, are no use."""
     numbered = sorted((entry for entry in folder.iterdir() if entry.name.isdigit()), key=lambda entry: int(entry.name))
+    if until is not None:
+        numbered = [entry for entry in numbered if int(entry.name) <= until]
     for entry in numbered[: max(0, len(numbered) - count)]:
         shutil.rmtree(entry, ignore_errors=True)
 
@@ -258,9 +260,15 @@ def keep_last(folder: Path, count: int) -> None:
 
 
 def claim_folder(path: Path, *, what: str) -> Path:
-    """Make `path` as a new empty folder. Raises InputError if something is there, StorageError if it cannot be made."""
+    """Make `path` as a new empty folder. Raises InputError if something is there, StorageError if it cannot be made.
+
+    What a killed process left there half-written does not count.
+    """
     with storage_errors(path):
         was_there = path.exists()
+        if was_there and path.is_dir() and all(_is_left_over(entry) for entry in path.iterdir()):
+            remove_leftovers(path)
+            (path / LOCK).unlink(missing_ok=True)
         if was_there and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"{path}: already there; choose another place for {what} with --out, or remove it")
         try:
@@ -300,6 +308,14 @@ def exclusive(folder: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):
             lock.unlink()
+
+
+def _is_left_over(entry: Path) -> bool:
+    """Whether a process that is dead left it."""
+    if entry.name == LOCK:
+        holder = _holder(entry)
+        return holder is None or not _alive(holder, socket.gethostname())
+    return _TEMPORARY in entry.name
 
 
 def _holder(lock: Path) -> dict[str, Any] | None:

@@ -14,9 +14,11 @@ This is the composition root: the unions that mix layers are spelled here and no
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -27,7 +29,7 @@ from typing import Annotated, Any, Literal, Self
 import torch
 from pydantic import Field, model_validator
 
-from yuyan.config import COMMAND_LINE, Config, dump, fingerprint, flatten, load_config, to_yaml
+from yuyan.config import COMMAND_LINE, Config, Place, Seed, dump, fingerprint, flatten, load_config, to_yaml
 from yuyan.errors import ConfigError, InputError
 from yuyan.generate.sampling import Sampling
 from yuyan.models.presets import ModelConfig
@@ -39,6 +41,9 @@ from yuyan.tokens.train import BytePairConfig
 from yuyan.train import AdamW, OptimizerConfig, Precision, Schedule, WarmupStableDecay
 
 RUNS = Path("runs")
+MADE = "made.json"
+FREE = ("train.threads", "train.save_every", "train.save_steps", "train.keep", "data.processes")
+"""Keys that say how a run is computed and kept, not what it is."""
 
 
 def seconds_of(text: str) -> float:
@@ -53,14 +58,14 @@ class From(Config):
     """Something made before, taken from its folder."""
 
     kind: Literal["from"] = "from"
-    path: Path
+    path: Place
     """The folder; in a file, relative to that file."""
 
 
 class RunData(DataConfig):
     """The text of a run: files to prepare, or what another run has prepared."""
 
-    prepared: Path | None = None
+    prepared: Place | None = None
     """The data folder of another run, instead of `sources`."""
 
     @model_validator(mode="after")
@@ -124,9 +129,9 @@ class EvaluateConfig(Config):
 class RunConfig(Config):
     """One run, from text to a trained and measured model."""
 
-    name: str = Field("run", pattern=r"^[\w][\w.-]*$")
+    name: str = Field("run", pattern=r"^[\w][\w.-]*$", max_length=60)
     """What to call it; a part of the folder's name."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Fixes the order of the data, the first weights, and dropout."""
     data: RunData
     """The text."""
@@ -174,9 +179,21 @@ def default_folder(config: RunConfig) -> Path:
 def create_run(config: RunConfig, folder: Path) -> Path:
     """Claim `folder` and write what is known before the first step."""
     claim_folder(folder, what="the run")
-    write_text(folder / "run.yaml", to_yaml(config))
-    write_json(folder / "made.json", provenance())
+    try:
+        write_text(folder / "run.yaml", to_yaml(config))
+        write_json(folder / MADE, provenance())
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return folder
+
+
+def renew_run(config: RunConfig, folder: Path) -> None:
+    """Write down the FREE keys that a run goes on with, and what a kill may have kept from being written."""
+    if to_yaml(config) != (folder / "run.yaml").read_text(encoding="utf-8"):
+        write_text(folder / "run.yaml", to_yaml(config))
+    if not noted(folder):
+        write_json(folder / MADE, provenance())
 
 
 def open_run(folder: Path) -> RunConfig:
@@ -187,12 +204,26 @@ def open_run(folder: Path) -> RunConfig:
 
 
 def check_same(config: RunConfig, stored: RunConfig, folder: Path) -> None:
-    """A run goes on only as what it was. Raises InputError that lists the keys which differ."""
+    """A run goes on only as what it was, but for FREE. Raises InputError that lists the keys which differ."""
     mine, theirs = flatten(dump(config)), flatten(dump(stored))
-    different = [key for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]
-    if different:
+    keys = sorted((mine.keys() | theirs.keys()) - set(FREE))
+    if different := [key for key in keys if mine.get(key) != theirs.get(key)]:
         said = "; ".join(f"{key}: {theirs.get(key)!r} there, {mine.get(key)!r} here" for key in different[:6])
         raise InputError(f"{folder}: cannot go on as another run: {said}. Use --out for a new run")
+
+
+def note(folder: Path, **entries: object) -> None:
+    """Add to what `made.json` says."""
+    write_json(folder / MADE, noted(folder) | entries)
+
+
+def noted(folder: Path) -> dict[str, Any]:
+    """What `made.json` says; nothing if it is not there or damaged, as no result depends on it."""
+    try:
+        made = json.loads((folder / MADE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return made if isinstance(made, dict) else {}
 
 
 def provenance() -> dict[str, Any]:

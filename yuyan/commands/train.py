@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
+import shlex
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,22 @@ import torch
 from yuyan.commands.card import model_card
 from yuyan.commands.corpus import Corpus, make_corpus
 from yuyan.commands.interrupt import StopRequest, stop_on_signal
-from yuyan.commands.run import RunConfig, check_same, create_run, default_folder, open_run, seconds_of
+from yuyan.commands.leaving import tidy
+from yuyan.commands.run import (
+    RunConfig,
+    check_same,
+    create_run,
+    default_folder,
+    note,
+    noted,
+    open_run,
+    renew_run,
+    seconds_of,
+)
 from yuyan.config import dump
 from yuyan.console import Task, progress, say, table, warn
 from yuyan.corpus import Batches, Packed, Shards
-from yuyan.errors import CheckpointCorrupt, InputError, Interrupted
+from yuyan.errors import CheckpointCorrupt, InputError, Interrupted, StorageError
 from yuyan.evaluate.likelihood import Likelihood, score_documents, summarise
 from yuyan.evaluate.page import run_page
 from yuyan.models.network import NetworkModule
@@ -33,6 +46,7 @@ from yuyan.store import (
     newest_checkpoint,
     publish_folder,
     read_lines,
+    remove_leftovers,
     write_json,
     write_text,
 )
@@ -40,7 +54,7 @@ from yuyan.tasks.language_model import LanguageModel
 from yuyan.train import Learner, MasterWeights, PlainStep, Plan, State, Update, parameter_kinds, resolve, train
 from yuyan.train.allocator import keep_freed_memory
 from yuyan.train.state import stored_threads
-from yuyan.train.threads import fastest_threads
+from yuyan.train.threads import fastest_threads, take_threads
 
 LOOKS = 20  # at the validation text, over a run
 
@@ -62,20 +76,29 @@ class Trained:
 def train_command(config: RunConfig, out: Path | None, *, resume: bool) -> Trained:
     """Train, or go on training. Raises InputError, StorageError, CheckpointCorrupt, Interrupted."""
     folder = out or default_folder(config)
-    if resume and (folder / "run.yaml").exists():
+    going_on = resume and (folder / "run.yaml").exists()
+    if going_on:
         check_same(config, open_run(folder), folder)
     elif resume and out is not None and not folder.exists():
         raise InputError(f"{folder}: nothing to go on with; leave out --resume to start")
     else:
         create_run(config, folder)
-    with exclusive(folder):
+    with exclusive(folder), tidy(folder, command_to_go_on(folder), fresh=not going_on):
+        if going_on:
+            renew_run(config, folder)
         corpus = make_corpus(config, folder)
         return run_training(config, folder, corpus)
+
+
+def command_to_go_on(folder: Path) -> str:
+    """What to type when a run has stopped."""
+    return shlex.join(["yuyan", "train", str(folder / "run.yaml"), "--out", str(folder), "--resume"])
 
 
 def run_training(config: RunConfig, folder: Path, corpus: Corpus) -> Trained:
     """The middle of it: a corpus is there, `folder` belongs to us."""
     keep_freed_memory()
+    remove_leftovers(folder)
     session = _Session(config, folder, corpus)
     session.go_on()
     title = f"training {config.name} ({session.parameters / 1e6:.2f} M parameters)"
@@ -102,9 +125,8 @@ class _Session:
         self.state = State(learner, weights, optimizer, self.batches)
         budget = config.train.budget
         self.plan = Plan(steps=config.train.steps, seconds=None if budget is None else seconds_of(budget))
-        self.log = folder / "log.jsonl"
-        self.looks_since_best, self.last_saved = 0, time.monotonic()
-        self.step_saved = -1
+        self.log, self.unlogged = folder / "log.jsonl", list[dict[str, Any]]()
+        self.last_saved, self.step_saved = time.monotonic(), -1
 
     def _batches(self) -> Batches:
         settings, special = self.config.train, self.corpus.tokenizer.special
@@ -122,42 +144,34 @@ class _Session:
     def go_on(self) -> None:
         """Load the newest checkpoint that is whole, if there is one."""
         newest = newest_checkpoint(self.folder / "state")
+        if newest.folder is None and newest.rejected:
+            damaged = "; ".join(f"{error.file}: {error.got}" for error in newest.rejected)
+            place = self.folder / "state"
+            raise CheckpointCorrupt(place, "a whole checkpoint", f"{damaged}. Remove {place} to train from the start")
         for error in newest.rejected:
-            warn(f"{error}; going back to {newest.folder.name if newest.folder else 'an older one'}")
+            warn(f"{error}; going back to {newest.folder}")
         if newest.folder is None:
-            if newest.rejected:
-                raise CheckpointCorrupt(self.folder / "state", "a whole checkpoint", f"{len(newest.rejected)} damaged")
             if self.log.exists():
                 write_text(self.log, "")
             self._choose_threads()
             return
-        self._take_threads(stored_threads(newest.folder))
+        take_threads(self.config.train.threads, stored_threads(newest.folder))
         self.state.load(newest.folder)
         self.step_saved = self.state.step
-        kept = [record for record in read_lines(self.log) if record["step"] <= self.state.step]
+        kept = [record for record in read_lines(self.log) if record.get("step", math.inf) <= self.state.step]
         write_text(self.log, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
         say(f"going on from step {self.state.step}")
 
     def _choose_threads(self) -> None:
         """As the config says, else what is fastest here; written down so that a resumed run computes the same way."""
-        if self.config.train.threads is not None:
-            torch.set_num_threads(self.config.train.threads)
+        chosen = self.config.train.threads or noted(self.folder).get("threads", {}).get("chosen")
+        if chosen is not None:
+            torch.set_num_threads(int(chosen))
             return
         threads, medians = fastest_threads(self.state.learner, self.batches.update(0))
         torch.set_num_threads(threads)
-        made = json.loads((self.folder / "made.json").read_text(encoding="utf-8"))
-        made["threads"] = {"chosen": threads, "seconds_a_step": {str(n): round(s, 5) for n, s in medians.items()}}
-        write_json(self.folder / "made.json", made)
-
-    def _take_threads(self, stored: int) -> None:
-        """Compute as the saved run did: another number of threads changes the order of sums on a CPU."""
-        wanted = self.config.train.threads or stored
-        if wanted != stored or stored > (os.cpu_count() or 1):
-            warn(
-                f"the run was computed with {stored} threads, this machine has {os.cpu_count()} and train.threads asks "
-                f"for {wanted}: it may not be repeated bit for bit"
-            )
-        torch.set_num_threads(wanted)
+        seconds = {str(n): round(s, 5) for n, s in medians.items()}
+        note(self.folder, threads={"chosen": threads, "seconds_a_step": seconds})
 
     # ------------------------------------------------------------ between updates
 
@@ -166,36 +180,42 @@ class _Session:
         step = PlainStep(self.plan, self.config.train.schedule, clip=self.config.train.clip)
         started, tokens = time.monotonic(), self.state.tokens
         next_look = self._next_look()
+        if self._lost_patience():  # it was stopped between losing patience and the report
+            return
         for update in train(self.state, self.batches, step):
             speed = (self.state.tokens - tokens) / max(1e-9, time.monotonic() - started)
-            append_line(self.log, _update_record(update, speed))
+            self._write_log(_update_record(update, speed))
             done = self.plan.done(self.state)
             if self._position() >= next_look or done:
                 self.look(whole=done)
                 next_look = self._next_look()
             bar.set(self.plan.progress(self.state), self._note(update, speed))
-            if stop or done or self._lost_patience() or self._due_to_save(update.step):
+            if stop or done or self._lost_patience():
                 self.save()
+            elif self._due_to_save(update.step):
+                self.last_saved = time.monotonic()
+                self._attempt(self.save)
             if stop:
                 self._say_how_to_go_on(stop)
             if self._lost_patience():
-                say(f"stopped early: {self.looks_since_best} looks at the validation text brought nothing better")
+                say(
+                    f"stopped early: {self.state.best['looks_since']} looks at the validation text brought nothing better"
+                )
                 return
 
     def look(self, *, whole: bool) -> None:
         """Measure the validation text, log it, and keep the model if it is the best so far."""
         limit = None if whole else self.config.evaluate.tokens
         score = self.measure(self.model, self.corpus.validation, limit)
-        improved = score.bits_per_byte < self.state.best.get("bits_per_byte", math.inf)
-        self.looks_since_best = 0 if improved else self.looks_since_best + 1
-        append_line(self.log, {
+        self._write_log({
             "step": self.state.step, "tokens": self.state.tokens, "seconds": round(self.state.seconds, 3),
             "validation": {"bits_per_byte": score.bits_per_byte, "interval": list(score.interval),
                            "perplexity": score.perplexity, "tokens": score.tokens, "nats": score.nats},
         })  # fmt: skip
-        if improved:
-            self.state.best = {"step": self.state.step, "bits_per_byte": score.bits_per_byte}
-            self._exact_model().save(self.folder / "model")
+        if not score.bits_per_byte < self.state.best.get("bits_per_byte", math.inf):  # NaN is no improvement either
+            self.state.best["looks_since"] = self.state.best.get("looks_since", 0) + 1
+        elif self._attempt(partial(self._exact_model().save, self.folder / "model"), last=whole):
+            self.state.best = {"step": self.state.step, "bits_per_byte": score.bits_per_byte, "looks_since": 0}
 
     def measure(self, model: NetworkModule, shards: Shards, limit: int | None) -> Likelihood:
         """The likelihood of `shards`, or of about `limit` tokens of them, evenly spread."""
@@ -212,8 +232,29 @@ class _Session:
         if self.step_saved == self.state.step:
             return
         self.state.save(self.folder / "state" / f"{self.state.step:08d}")
-        keep_last(self.folder / "state", self.config.train.keep)
+        keep_last(self.folder / "state", self.config.train.keep, until=self.state.step)
         self.last_saved, self.step_saved = time.monotonic(), self.state.step
+
+    def _attempt(self, write: Callable[[], None], *, last: bool = False) -> bool:
+        """What cannot be written is no reason to lose the work: the next time there may be room. Not so the `last`."""
+        try:
+            write()
+        except StorageError as error:
+            if last:
+                raise
+            warn(f"{error}; training goes on, what was saved before is whole")
+            return False
+        return True
+
+    def _write_log(self, record: dict[str, Any]) -> None:
+        self.unlogged.append(record)
+        try:
+            while self.unlogged:
+                append_line(self.log, self.unlogged[0])
+                self.unlogged.pop(0)
+        except StorageError as error:
+            if len(self.unlogged) == 1:
+                warn(f"{error}; training goes on, the log is written when there is room")
 
     def _exact_model(self) -> LanguageModel:
         with torch.no_grad():
@@ -242,7 +283,7 @@ class _Session:
 
     def _lost_patience(self) -> bool:
         patience = self.config.evaluate.patience
-        return patience is not None and self.looks_since_best >= patience
+        return patience is not None and self.state.best.get("looks_since", 0) >= patience
 
     def _note(self, update: Update, speed: float) -> str:
         best = self.state.best.get("bits_per_byte")
@@ -255,7 +296,7 @@ class _Session:
     def _say_how_to_go_on(self, stop: StopRequest) -> None:
         raise Interrupted(
             f"stopped by {stop.signal} after step {self.state.step}, all saved. To go on:\n"
-            f"  yuyan train {self.folder / 'run.yaml'} --out {self.folder} --resume"
+            f"  {command_to_go_on(self.folder)}"
         )
 
     # ------------------------------------------------------------ after

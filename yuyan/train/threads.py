@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import torch
 
+from yuyan.console import warn
 from yuyan.objectives import Batch
 from yuyan.train.learner import Learner
 
@@ -40,6 +41,21 @@ def fastest_threads(learner: Learner, group: Sequence[Batch]) -> tuple[int, dict
         torch.set_rng_state(state)
         learner.zero_grad(set_to_none=True)
     return min(medians, key=lambda threads: medians[threads]), medians
+
+
+def take_threads(wanted: int | None, stored: int) -> None:
+    """Compute as the saved run did, or as is `wanted`: another number changes the order of sums on a CPU."""
+    if wanted is not None and wanted != stored:
+        warn(
+            f"train.threads is {wanted}, and so far the run was computed with {stored}: the order of sums changes, so it "
+            "will not be repeated bit for bit"
+        )
+    elif stored > (os.cpu_count() or 1):
+        warn(
+            f"the run is computed with {stored} threads, and this machine has {os.cpu_count()} cores; train.threads can "
+            "change it, but then the run will not be repeated bit for bit"
+        )
+    torch.set_num_threads(wanted or stored)
 
 
 def _median_seconds(learner: Learner, batch: Batch) -> float:
