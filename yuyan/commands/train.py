@@ -7,7 +7,7 @@ import json
 import math
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from yuyan.evaluate.likelihood import Likelihood, score_documents, summarise
 from yuyan.evaluate.page import run_page
 from yuyan.models.network import NetworkModule
 from yuyan.models.presets import readable_context
+from yuyan.objectives import Objective, collate
 from yuyan.store import (
     append_line,
     exclusive,
@@ -57,6 +58,8 @@ from yuyan.train.state import stored_threads
 from yuyan.train.threads import fastest_threads, take_threads
 
 LOOKS = 20  # at the validation text, over a run
+LOOK_SHARE = 0.05  # of the time, for a run by the clock
+PIECE = 1024  # tokens
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,8 @@ class _Session:
         self.model: NetworkModule = config.model.build(corpus.vocab_size, config.seed)
         self.context = readable_context(self.model.config, config.train.context)
         self.parameters = sum(p.numel() for p in self.model.parameters())
-        learner = Learner(self.model, config.objective)
+        self.objective: Objective = config.objective.build(corpus.tokenizer)
+        learner = Learner(self.model, self.objective)
         kinds = parameter_kinds(learner)
         weights = MasterWeights(learner, resolve(config.train.precision, torch.device("cpu")))
         self.exact = copy.deepcopy(self.model).float()  # float32, for files and reports
@@ -126,7 +130,7 @@ class _Session:
         budget = config.train.budget
         self.plan = Plan(steps=config.train.steps, seconds=None if budget is None else seconds_of(budget))
         self.log, self.unlogged = folder / "log.jsonl", list[dict[str, Any]]()
-        self.last_saved, self.step_saved = time.monotonic(), -1
+        self.last_saved, self.step_saved, self.look_seconds = time.monotonic(), -1, 0.0
 
     def _batches(self) -> Batches:
         settings, special = self.config.train, self.corpus.tokenizer.special
@@ -135,8 +139,8 @@ class _Session:
         micro_rows = max(1, (settings.micro_tokens or settings.batch_tokens) // settings.context)
         self.rows_per_epoch = len(rows)
         return Batches(
-            rows, batch_rows=batch_rows, micro_rows=min(micro_rows, batch_rows), example=self.config.objective.example,
-            seed=self.config.seed,
+            rows, batch_rows=batch_rows, micro_rows=min(micro_rows, batch_rows), example=self.objective.example,
+            collate=collate, seed=self.config.seed,
         )  # fmt: skip
 
     # ------------------------------------------------------------ before
@@ -187,7 +191,7 @@ class _Session:
             self._write_log(_update_record(update, speed))
             done = self.plan.done(self.state)
             if self._position() >= next_look or done:
-                self.look(whole=done)
+                self.look(last=done)
                 next_look = self._next_look()
             bar.set(self.plan.progress(self.state), self._note(update, speed))
             if stop or done or self._lost_patience():
@@ -203,10 +207,10 @@ class _Session:
                 )
                 return
 
-    def look(self, *, whole: bool) -> None:
-        """Measure the validation text, log it, and keep the model if it is the best so far."""
-        limit = None if whole else self.config.evaluate.tokens
-        score = self.measure(self.model, self.corpus.validation, limit)
+    def look(self, *, last: bool) -> None:
+        """Measure the same part of the validation text as always, log it, and keep the model if it is the best so far."""
+        started = time.monotonic()
+        score = self.measure(self.model, self.corpus.validation, self.config.evaluate.tokens)
         self._write_log({
             "step": self.state.step, "tokens": self.state.tokens, "seconds": round(self.state.seconds, 3),
             "validation": {"bits_per_byte": score.bits_per_byte, "interval": list(score.interval),
@@ -214,17 +218,20 @@ class _Session:
         })  # fmt: skip
         if not score.bits_per_byte < self.state.best.get("bits_per_byte", math.inf):  # NaN is no improvement either
             self.state.best["looks_since"] = self.state.best.get("looks_since", 0) + 1
-        elif self._attempt(partial(self._exact_model().save, self.folder / "model"), last=whole):
+        elif self._attempt(partial(self._exact_model().save, self.folder / "model"), last=last):
             self.state.best = {"step": self.state.step, "bits_per_byte": score.bits_per_byte, "looks_since": 0}
+        self.look_seconds = time.monotonic() - started
 
     def measure(self, model: NetworkModule, shards: Shards, limit: int | None) -> Likelihood:
-        """The likelihood of `shards`, or of about `limit` tokens of them, evenly spread."""
-        chosen = _spread(shards, limit)
-        documents, special = [shards.document(i) for i in chosen], self.corpus.tokenizer.special
+        """The likelihood of `shards`, or of pieces of them, evenly spread, of about `limit` tokens in all."""
+        special = self.corpus.tokenizer.special
         assert special.bos is not None and special.eos is not None
-        scores = score_documents(
-            model, documents, shards.document_bytes[chosen], bos=special.bos, eos=special.eos, context=self.context
-        )
+        documents: list[np.ndarray] = [shards.document(i) for i in range(len(shards))]
+        sizes = [int(size) for size in shards.document_bytes]
+        if limit is not None and shards.tokens > limit:
+            documents = _pieces(documents, limit)
+            sizes = [len(self.corpus.tokenizer.decode(ids.tolist()).encode()) for ids in documents]
+        scores = score_documents(model, documents, sizes, bos=special.bos, eos=special.eos, context=self.context)
         return summarise(scores)
 
     def save(self) -> None:
@@ -273,7 +280,7 @@ class _Session:
             every = max(1, self.plan.steps // LOOKS)
             return (self.state.step // every + 1) * every
         assert self.plan.seconds is not None
-        return self.state.seconds + self.plan.seconds / LOOKS
+        return self.state.seconds + max(self.plan.seconds / LOOKS, self.look_seconds / LOOK_SHARE)
 
     def _due_to_save(self, step: int) -> bool:
         every = self.config.train.save_steps
@@ -367,12 +374,12 @@ def show(result: Trained) -> None:
     say(f"the run is in {result.folder}; now try:\n  yuyan generate {result.folder} 'Once upon a time'")
 
 
-def _spread(shards: Shards, limit: int | None) -> np.ndarray:
-    lengths = np.diff(shards.offsets)
-    if limit is None or lengths.sum() <= limit:
-        return np.arange(len(shards))
-    count = max(1, int(len(shards) * limit / lengths.sum()))
-    return np.unique(np.linspace(0, len(shards) - 1, count).astype(np.int64))
+def _pieces(documents: Sequence[np.ndarray], limit: int) -> list[np.ndarray]:
+    """Evenly spread pieces of at most PIECE tokens of the documents, about `limit` tokens in all."""
+    pieces = [ids[at : at + PIECE] for ids in documents for at in range(0, max(1, len(ids)), PIECE)]
+    total = sum(map(len, pieces))
+    count = min(len(pieces), max(1, round(len(pieces) * limit / total)))
+    return [pieces[i] for i in np.unique(np.linspace(0, len(pieces) - 1, count).astype(np.int64))]
 
 
 def _update_record(update: Update, speed: float) -> dict[str, Any]:
