@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yuyan.commands.run import From, RunConfig, RunData
+from yuyan.commands.run import From, RunConfig, RunData, note, noted
 from yuyan.config import load_config
 from yuyan.corpus import Shards, write_shards
 from yuyan.errors import DataError
+from yuyan.store import MANIFEST, remove_leftovers
 from yuyan.text import DataConfig, Prepared, open_prepared, prepare
+from yuyan.text.survey import survey
 from yuyan.tokens import Tokenizer, TokenizerConfig, load_tokenizer, train_tokenizer
 
 PROMPT_CHARACTERS = 40
@@ -69,7 +72,10 @@ def make_corpus(
     config: RunConfig, folder: Path, choose_vocabulary: Callable[[Prepared], TokenizerConfig] | None = None
 ) -> Corpus:
     """Prepare text, train or load the tokenizer, write shards; each step that is there already is used again."""
+    for place in (folder, folder / "shards", folder / "tokenizer"):
+        remove_leftovers(place)
     prepared = open_data(config.data, folder)
+    _check_text(prepared, folder)
     tokenizer, kind = _tokenizer(config, folder, prepared, choose_vocabulary)
     for split in ("train", "validation"):
         if split not in prepared.splits:
@@ -88,7 +94,43 @@ def open_data(data: RunData, folder: Path) -> Prepared:
         if prepared is None:
             raise DataError(f"{data.prepared}: no prepared data here, or it is damaged (data.prepared)")
         return prepared
+    made = open_prepared(folder / "data")
+    if made is not None:
+        _check_inputs(data, made.folder)
+        return made
     return prepare(data.sources, DataConfig(**{k: getattr(data, k) for k in DataConfig.model_fields}), folder / "data")
+
+
+def _check_inputs(data: RunData, place: Path) -> None:
+    """A run goes on only with the files it began with. Raises DataError naming one that is another now."""
+    inputs = json.loads((place / MANIFEST).read_text(encoding="utf-8"))["inputs"]
+    before = {(each["part"], each["name"]): each["sha256"] for each in inputs}
+    now: dict[tuple[str, str], str] = {}
+    for part, paths in (("train", data.sources), ("validation", data.validation), ("test", data.test)):
+        if paths:
+            found = survey(list(paths), data.encoding, replace=data.undecodable == "replace")
+            now |= {(part, each.name): each.sha256 for each in found.inputs}
+    if different := [name for part, name in sorted(before | now) if before.get((part, name)) != now.get((part, name))]:
+        raise DataError(_other_text(place.parent, different[0], len(different)))
+
+
+def _check_text(prepared: Prepared, folder: Path) -> None:
+    """Tokenizer, shards and model belong to one text. Raises DataError if they were made of another."""
+    files = json.loads((prepared.folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    text = {name: str(files[f"{name}.jsonl"]["sha256"]) for name in prepared.splits}
+    before = noted(folder).get("text")
+    if before is None:
+        note(folder, text=text)
+    elif before != text:
+        raise DataError(_other_text(folder, str(prepared.folder), 1))
+
+
+def _other_text(folder: Path, name: str, count: int) -> str:
+    more = f" (and {count - 1} more)" if count > 1 else ""
+    return (
+        f"{name}{more}: not the text that {folder} began with, so it cannot go on; put the text back, or start anew "
+        "with another --out"
+    )
 
 
 def _tokenizer(
