@@ -231,6 +231,17 @@ def test_rotary_positions(scaling: object, rates: list[float], magnitude: float)
         near(out[0, :, head], expected, 1e-5)
 
 
+def test_dynamic_scaling_forgets_the_length_of_the_last_text() -> None:
+    scaling = DynamicScaling(factor=2.0, original_max_position_embeddings=10)
+    module = Rotary(scaling=scaling).build(6, 1, 6)
+    x = torch.randn(1, 12, 1, 6)
+    short = rotate(x, module.rotation(places((1, 12))))  # type: ignore[arg-type]
+    longer = torch.cat((x, torch.randn(1, 28, 1, 6)), 1)
+    long = rotate(longer, module.rotation(places((1, 40))))  # type: ignore[arg-type]
+    assert not torch.equal(long[:, :12], short)
+    assert torch.equal(rotate(x, module.rotation(places((1, 12)))), short)  # type: ignore[arg-type]
+
+
 def test_rotated_scores_depend_on_distance_alone() -> None:
     module = Rotary(theta=100.0).build(8, 1, 8)
     q, k = torch.randn(8), torch.randn(8)
