@@ -48,6 +48,7 @@ class Overlap:
         self.owners = np.concatenate(owners) if owners else np.zeros(0, np.int64)
         self.distinct, self.which = np.unique(together, return_inverse=True)
         self.seen = np.zeros(len(self.distinct), dtype=bool)
+        self._held = np.ones(len(self.ids), dtype=bool)
         self._filter = np.zeros(1 << _FILTER_BITS, dtype=bool)
         self._filter[self.distinct >> np.uint64(64 - _FILTER_BITS)] = True
 
@@ -60,16 +61,29 @@ class Overlap:
         at = np.minimum(np.searchsorted(self.distinct, grams), len(self.distinct) - 1)
         self.seen[at[self.distinct[at] == grams]] = True
 
+    def shares(self) -> NDArray[np.float64]:
+        """Of each document the share of n-grams that the training text has (D,); 0 for those left out."""
+        every, hits = self._counts()
+        return np.where(self._held, hits / np.maximum(every, 1), 0.0)
+
+    def leave_out(self, documents: NDArray[np.int64]) -> None:
+        """These are not part of it any more."""
+        self._held[documents] = False
+
+    def _counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """n-grams of each document, and those that the training text has."""
+        count = len(self.ids)
+        every = np.bincount(self.owners, minlength=count)
+        return every, np.bincount(self.owners[self.seen[self.which]], minlength=count)
+
     def report(self) -> OverlapReport:
         """What was found."""
-        count = len(self.ids)
-        found = self.seen[self.which]
-        every = np.bincount(self.owners, minlength=count)
-        hits = np.bincount(self.owners[found], minlength=count)
-        share = hits / np.maximum(every, 1)
+        every, hits = self._counts()
+        every, hits, share = every * self._held, hits * self._held, self.shares()
+        comparable = int((np.array(self.comparable, dtype=bool) & self._held).sum())
         worst = [int(i) for i in np.argsort(-share, kind="stable")[:SAMPLES] if hits[i]]
         return OverlapReport(
-            documents=sum(self.comparable), too_short=count - sum(self.comparable), touched=int((hits > 0).sum()),
+            documents=comparable, too_short=int(self._held.sum()) - comparable, touched=int((hits > 0).sum()),
             mostly=int((share > 0.5).sum()), share=float(round(hits.sum() / max(1, every.sum()), 6)), sampled=self.sampled,
             samples=[
                 Sample(id=self.ids[i], reason=f"{100 * share[i]:.0f} % of it", excerpt=self.excerpts[i]) for i in worst

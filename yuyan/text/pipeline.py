@@ -20,16 +20,21 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from yuyan.config import dump
 from yuyan.console import progress
 from yuyan.errors import CheckpointCorrupt, DataError, InputError
 from yuyan.store import MANIFEST, publish_folder, storage_errors, verify, write_json
-from yuyan.text.build import Material, build_parts, clean_into
+from yuyan.text.build import Material, clean_into
 from yuyan.text.document import Document, read_written
+from yuyan.text.portion import Portion, measure_overlap, move_to_training
 from yuyan.text.read import Reading, choose_cutting
 from yuyan.text.report import DataReport, read_report
 from yuyan.text.settings import DataConfig
-from yuyan.text.split import SPLITS
+from yuyan.text.split import SPLITS, TRAIN, NoSplit, OrderedSplit, Part, RandomSplit, split_ordered, split_random
+from yuyan.text.summary import data_report
 from yuyan.text.survey import Survey, survey
 
 VERSION = 1
@@ -130,7 +135,7 @@ def _build(found: dict[str, Survey], config: DataConfig, folder: Path) -> DataRe
             cutting = choose_cutting(here.sources, config)
             (scratch / part).mkdir()
             material[part] = clean_into(scratch / part, here, reading, cutting, config, processes, drop=part == "train")
-        return build_parts(material, config, folder)
+        return _divide_and_write(material, config, folder)
     finally:
         for each in material.values():
             each.spill.close()
@@ -139,6 +144,31 @@ def _build(found: dict[str, Survey], config: DataConfig, folder: Path) -> DataRe
                 file.unlink()
             left.rmdir()
         scratch.rmdir()
+
+
+def _divide_and_write(material: dict[str, Material], config: DataConfig, folder: Path) -> DataReport:
+    """Divide, keep the held-out parts honest, write, and say what happened."""
+    main = material[TRAIN]
+    chosen = np.flatnonzero(main.keep)
+    portions = {name: Portion.of(main.spill, chosen, part) for name, part in _parts(material, chosen, config).items()}
+    for name, each in material.items():
+        if name != TRAIN:
+            portions[name] = Portion(each.spill, np.arange(len(each.spill)))
+    overlaps, moved = measure_overlap(portions), 0
+    if len(material) == 1 and isinstance(config.split, RandomSplit) and config.split.overlap is not None:
+        portions, moved = move_to_training(portions, overlaps, config.split.overlap)
+    splits = {name: portions[name].write(folder / f"{name}.jsonl") for name in SPLITS if name in portions}
+    return data_report(material, config, splits, {name: each.report() for name, each in overlaps.items()}, moved)
+
+
+def _parts(material: dict[str, Material], chosen: NDArray[np.int64], config: DataConfig) -> dict[str, Part]:
+    """The parts of the `chosen` documents of the sources."""
+    if len(material) > 1 or isinstance(config.split, NoSplit):
+        return {TRAIN: Part(np.arange(len(chosen)))}
+    spill = material[TRAIN].spill
+    if isinstance(config.split, OrderedSplit):
+        return split_ordered(spill.characters[chosen], config.split)
+    return split_random(spill.split[chosen], config.split)
 
 
 def _cores() -> int:

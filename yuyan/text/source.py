@@ -174,14 +174,23 @@ def _file(path: Path, name: str, *, found: bool) -> Iterator[Source | Skipped]:
         yield _source(name, path, None, found=found)
 
 
-def _source(name: str, path: Path, member: str | None, *, found: bool) -> Source:
+def _not_a_stream(name: str) -> str | None:
+    """Archives that are not read."""
+    if name.lower().endswith((".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz", ".7z", ".rar")):
+        return "an archive of a kind that is not read; unpack it and give the folder"
+    return None
+
+
+def _source(name: str, path: Path, member: str | None, *, found: bool) -> Source | Skipped:
+    if (reason := _not_a_stream(name)) is not None:
+        if found:
+            return Skipped(name, reason)
+        raise DataError(f"{name}: {reason}")
     leaf = PurePosixPath(name.lower())
     packing: Literal["plain", "gz", "zst"] = "plain"
     if leaf.suffix in (".gz", ".zst"):
         packing = "gz" if leaf.suffix == ".gz" else "zst"
         leaf = leaf.with_suffix("")
-    if leaf.suffix == ".tar":
-        raise DataError(f"{name}: a tar archive; unpack it and give the folder")
     form = FORMATS.get(leaf.suffix)
     return Source(name, path, member, packing, form or "text", form is not None, found)
 

@@ -32,6 +32,9 @@ class RandomSplit(Config):
     """Share of the documents for the test."""
     seed: Seed = 0
     """Another seed, another division."""
+    overlap: float | None = Field(default=0.2, ge=0, le=1)
+    """A held-out document that stands in the training text to a larger share than this goes to training; null lets it
+    stay."""
 
     @model_validator(mode="after")
     def _leaves_some(self) -> Self:

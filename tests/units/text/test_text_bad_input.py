@@ -52,7 +52,7 @@ def failure(*paths: Path, **settings: object) -> str:
         ("a.txt.zst", zstandard.ZstdCompressor().compress(b"text " * 1000)[:-6], "the zstd file is cut off; copy it again"),
         ("a.txt.zst", b"not zstd", "a damaged zstd file"),
         ("a.zip", b"PK\x03\x04 not a zip", "a damaged zip archive"),
-        ("a.tar.gz", gzip.compress(b"x"), "a tar archive; unpack it and give the folder"),
+        ("a.tar.gz", gzip.compress(b"x"), "an archive of a kind that is not read; unpack it and give the folder"),
     ],
 )  # fmt: skip
 def test_files_that_are_no_text(tmp_path: Path, name: str, data: bytes, said: str) -> None:

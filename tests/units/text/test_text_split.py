@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,9 @@ from hypothesis import strategies as st
 from yuyan.config import build
 from yuyan.errors import ConfigError, DataError
 from yuyan.text import DataConfig, OrderedSplit, RandomSplit, prepare
+from yuyan.text.document import Document
+from yuyan.text.portion import Portion, measure_overlap, move_to_training
+from yuyan.text.spill import Spill
 from yuyan.text.split import split_hash, split_ordered, split_random
 
 
@@ -112,3 +117,76 @@ def test_the_usual_split_of_one_text_is_reproduced_exactly(tmp_path: Path, docum
     assert "".join(found["validation"]) == text[at:]
     if documents == "file":
         assert [len(each) for each in found.values()] == [1, 1]
+
+
+# ---------------------------------------------------------------- held-out text that stands in the training text
+
+
+def lines_of(seed: int, count: int) -> list[str]:
+    source = random.Random(seed)
+    return [" ".join("".join(source.choices("abcdefghij", k=4)) for _ in range(20)) for _ in range(count)]
+
+
+def prepared_with(tmp_path: Path, texts: list[str], **split: float | None) -> dict[str, set[str]]:
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    config = build(DataConfig, {"split": {"kind": "random", **split}})
+    prepared = prepare([tmp_path / "a.jsonl"], config, tmp_path / f"out{len(list(tmp_path.iterdir()))}")
+    return {name: {d.text for d in prepared.documents(name)} for name in prepared.splits}
+
+
+def test_held_out_chapters_that_are_quoted_in_training_go_to_training(tmp_path: Path) -> None:
+    books = ["\n".join(lines_of(i, 40)) for i in range(120)]
+    chapters = ["\n".join(book.split("\n")[5:15]) for book in books]
+    texts = books + chapters + ["\n".join(lines_of(1000 + i, 10)) for i in range(200)]
+    loose = prepared_with(tmp_path, texts, overlap=None)
+    strict = prepared_with(tmp_path, texts)
+    for name in ("validation", "test"):
+        quoted = {
+            text for text in loose[name] if any(text in book or book in text for book in set(books + chapters) - {text})
+        }
+        assert len(quoted) > 2
+        assert strict[name] < loose[name]
+        in_training = "\n\n".join(strict["train"])
+        assert not [text for text in strict[name] if text in in_training]
+    assert set.union(*strict.values()) == set(texts) == set.union(*loose.values())
+
+
+def test_what_moved_is_training_text_too() -> None:
+    """a is quoted in training, b only in a: both go, in whatever parts they were."""
+    lines = lines_of(1, 30)
+    train = Document("t", "\n".join(lines[:10]))
+    a = Document("a", "\n".join(lines[5:15]))
+    b = Document("b", "\n".join(lines[11:21]))
+    others = [Document(f"o{i}", "\n".join(lines_of(50 + i, 10))) for i in range(6)]
+    spill = FakeSpill([train, a, b, *others])
+    portions = {
+        "train": Portion(spill, np.array([0])), "validation": Portion(spill, np.array([1, 3, 4, 5])),
+        "test": Portion(spill, np.array([2, 6, 7, 8])),
+    }  # fmt: skip
+    moved, count = move_to_training(portions, measure_overlap(portions), 0.2)
+    assert count == 2
+    assert {name: each.numbers.tolist() for name, each in moved.items()} == {
+        "train": [0, 1, 2], "validation": [3, 4, 5], "test": [6, 7, 8],
+    }  # fmt: skip
+
+
+def test_no_part_loses_more_than_half() -> None:
+    text = "\n".join(lines_of(1, 40))
+    spill = FakeSpill([Document(str(i), "\n".join(text.split("\n")[i : i + 20])) for i in range(10)])
+    portions = {"train": Portion(spill, np.arange(5)), "validation": Portion(spill, np.arange(5, 10))}
+    overlaps = measure_overlap(portions)
+    moved, count = move_to_training(portions, overlaps, 0.1)
+    assert count == 2
+    assert len(moved["validation"].numbers) == 3
+    assert overlaps["validation"].report().documents == 3
+
+
+class FakeSpill(Spill):
+    """Documents in memory."""
+
+    def __init__(self, documents: list[Document]):
+        self.held = documents
+        self.characters = np.array([len(document.text) for document in documents])
+
+    def document(self, number: int) -> Document:
+        return self.held[number]
