@@ -121,7 +121,7 @@ class EvaluateConfig(Config):
     every: int | None = Field(None, ge=1)
     """Updates between two looks at the validation text; by default about twenty looks a run."""
     tokens: int = Field(60_000, ge=1)
-    """How much of the validation text such a look reads; the last one reads all."""
+    """How much of the validation text such a look reads, in pieces spread evenly; the report at the end reads all of it."""
     patience: int | None = Field(None, ge=1)
     """Stop after so many looks without a better one."""
 

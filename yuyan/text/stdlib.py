@@ -62,8 +62,22 @@ def _topics(root: Path) -> Iterator[Document]:
             topics = ast.literal_eval(value)
         except ValueError:
             continue
-        for name in sorted(topics):
+        for name in _whole(topics):
             yield Document(f"topics/{name}", topics[name].strip("\n") + "\n", {"source": "pydoc_data/topics.py"})
+
+
+def _whole(topics: dict[str, str]) -> list[str]:
+    """The topics that are no part of another one; many chapters hold their sections, which are topics too."""
+    folded = {name: " ".join(text.split()) for name, text in topics.items()}
+    return [
+        name
+        for name in sorted(topics)
+        if not any(
+            folded[name] in other and (len(other) > len(folded[name]) or longer < name)
+            for longer, other in folded.items()
+            if longer != name
+        )
+    ]
 
 
 def _files(root: Path) -> Iterator[Path]:

@@ -52,3 +52,15 @@ def test_docstrings_are_found_in_order_and_nothing_runs(tmp_path: Path) -> None:
 def test_a_library_without_sources_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no documentation in this Python's library; give a file"):
         list(stdlib_documents(tmp_path))
+
+
+def test_a_topic_that_is_a_part_of_another_is_left_out(tmp_path: Path) -> None:
+    topics = {
+        "a": "One  two three.",
+        "b": "Zero. One two\n three. Four.",
+        "c": "One two three.",
+        "d": "Something else.",
+    }
+    (tmp_path / "pydoc_data").mkdir()
+    (tmp_path / "pydoc_data" / "topics.py").write_text(f"topics = {topics!r}", encoding="utf-8")
+    assert [document.id for document in stdlib_documents(tmp_path)] == ["topics/b", "topics/d"]
