@@ -74,7 +74,7 @@ def ladder(
     from yuyan.commands import ladder as command
     from yuyan.commands.corpus import data_config
 
-    title = paths[0].resolve().name.split(".")[0] or "ladder"
+    title = Path(os.path.abspath(paths[0])).name.split(".")[0] or "ladder"  # noqa: PTH100  (follows no links)
     order = command.LadderOrder(
         data=data_config(paths, set_ or []),
         title=title,
@@ -82,7 +82,7 @@ def ladder(
         rungs=[name.strip() for name in rungs.split(",") if name.strip()],
         seed=seed,
     )
-    folder = out or command.default_ladder_folder(title)
+    folder = out or command.default_ladder_folder(title, resume=resume)
     result = command.ladder_command(order, folder, resume=resume)
     command.show(result, folder)
     if as_json:

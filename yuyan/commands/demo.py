@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from yuyan.commands.ladder import LadderOrder, default_ladder_folder, ladder_command, parse_budget, show
+from yuyan.commands.leaving import tidy
 from yuyan.console import say
 from yuyan.store import claim_folder
 from yuyan.text import DataConfig, stdlib_documents, write_documents
@@ -21,6 +22,7 @@ def demo_command(out: Path | None, budget: str) -> None:
     version = f"Python {sys.version_info.major}.{sys.version_info.minor}"
     say(f"The ladder on the documentation inside {version}: unigram, bigram, Kneser-Ney, LSTM, GPT; about {budget}.")
     source = folder / "python-documentation.jsonl"
-    write_documents(source, stdlib_documents())
+    with tidy(folder, "yuyan demo", fresh=True):
+        write_documents(source, stdlib_documents())
     order = LadderOrder(data=DataConfig(sources=(source,)), title="python-documentation", budget=seconds)
     show(ladder_command(order, folder, claimed=True), folder)

@@ -13,6 +13,7 @@ other model's: it can be generated from, and the neural ones are runs that `yuya
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,10 +24,11 @@ import numpy as np
 import torch
 
 from yuyan.commands.corpus import Corpus, make_corpus
+from yuyan.commands.leaving import tidy
 from yuyan.commands.recipe import Measured, gpt_run, lstm_run, measure_machine, vocabulary_for
-from yuyan.commands.run import RunConfig, RunData, TrainConfig, open_run, provenance, seconds_of
+from yuyan.commands.run import MADE, RunConfig, RunData, TrainConfig, noted, open_run, provenance, seconds_of
 from yuyan.commands.train import run_training
-from yuyan.config import dump, to_yaml
+from yuyan.config import dump, flatten, to_yaml
 from yuyan.console import progress, say, table
 from yuyan.errors import InputError, Interrupted
 from yuyan.evaluate.likelihood import Likelihood, score_documents, summarise
@@ -36,7 +38,7 @@ from yuyan.evaluate.verdict import verdict
 from yuyan.generate.sampling import Sampling
 from yuyan.models.ngram import NGram
 from yuyan.models.presets import Gpt
-from yuyan.store import claim_folder, exclusive, write_json, write_text
+from yuyan.store import claim_folder, exclusive, remove_leftovers, write_json, write_text
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.text import DataConfig
 
@@ -57,25 +59,54 @@ class LadderOrder:
     rungs: Sequence[str] = RUNGS
     seed: int = 0
 
+    def command(self, out: Path) -> str:
+        """What to type to go on with it in `out`."""
+        words = ["yuyan", "ladder", *map(str, self.data.sources), "--budget", f"{self.budget:g}s"]
+        words += ["--rungs", ",".join(self.rungs), "--seed", str(self.seed)]
+        usual = flatten(dump(DataConfig()))
+        for key, value in flatten(dump(self.data)).items():
+            if key != "sources" and value != usual.get(key, ...):
+                words += ["--set", f"{key}={json.dumps(value, ensure_ascii=False)}"]
+        return shlex.join([*words, "--out", str(out), "--resume"])
+
+    def identity(self) -> dict[str, Any]:
+        """What must stay the same when it is gone on with; time and rungs may be others."""
+        sources = [str(path.absolute()) for path in self.data.sources]
+        return flatten({"data": dump(self.data) | {"sources": sources, "processes": None}, "seed": self.seed})
+
 
 def ladder_command(order: LadderOrder, out: Path, *, resume: bool = False, claimed: bool = False) -> dict[str, Any]:
     """Build the ladder in `out` and return what `ladder.json` says. Raises InputError, StorageError, Interrupted."""
     started = time.monotonic()
     check_rungs(order.rungs)
-    if not claimed and not (resume and (out / "data").is_dir()):
+    going_on = resume and _can_go_on(order, out)
+    if not claimed and not going_on:
         claim_folder(out, what="the ladder")
-    with exclusive(out):
+    with exclusive(out), tidy(out, order.command(out), fresh=not going_on):
+        if not going_on:
+            write_json(out / MADE, provenance() | {"order": order.identity()})
         try:
             corpus = prepare_corpus(order, out)
             rungs = climb(order, corpus, out, started)
-        except (KeyboardInterrupt, Interrupted):
-            raise Interrupted(
-                f"stopped; what is done is in {out}. To go on, repeat the command with --resume"
-            ) from None
+        except Interrupted:  # by a run, which knows only how to go on by itself
+            raise KeyboardInterrupt from None
         ladder = summary(order, corpus, rungs, time.monotonic() - started, out)
         write_json(out / "ladder.json", ladder)
         write_text(out / "report.html", ladder_page(ladder))
     return ladder
+
+
+def _can_go_on(order: LadderOrder, out: Path) -> bool:
+    """Whether a ladder was begun in `out`. Raises InputError if it was another one, or if there is no such folder."""
+    if not out.exists():
+        raise InputError(f"{out}: nothing to go on with; leave out --resume to start")
+    before, now = noted(out).get("order"), order.identity()
+    if before is None:
+        return False
+    if different := [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]:
+        said = "; ".join(f"{key}: {before.get(key)!r} there, {now.get(key)!r} here" for key in different[:6])
+        raise InputError(f"{out}: cannot go on as another ladder: {said}. Use --out for a new one")
+    return True
 
 
 def check_rungs(rungs: Sequence[str]) -> None:
@@ -122,6 +153,7 @@ def count_rung(name: str, corpus: Corpus, out: Path) -> dict[str, Any]:
     folder = out / "rungs" / name
     if (stored := _stored(folder)) is not None:
         return stored
+    remove_leftovers(folder)
     special, shards = corpus.tokenizer.special, corpus.train
     begun = time.monotonic()
     with progress(f"counting {name}"):
@@ -154,8 +186,7 @@ def neural_rung(
     if not (folder / "run.yaml").exists():
         assert machine is not None
         config = NEURAL[name](corpus, seconds, machine, order.seed)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "made.json", provenance())
+        write_json(folder / MADE, provenance())
         write_text(folder / "run.yaml", to_yaml(config))
     config = open_run(folder)
     result = run_training(config, folder, corpus)
@@ -225,7 +256,10 @@ def _stored(folder: Path) -> dict[str, Any] | None:
     file = folder / "rung.json"
     if not file.is_file():
         return None
-    record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return None  # damaged: measured again
     return record
 
 
@@ -290,13 +324,13 @@ def show(ladder: dict[str, Any], out: Path) -> None:
         say(f"  {command}")
 
 
-def default_ladder_folder(title: str) -> Path:
-    """`ladders/<title>`, or with a number behind it if that is taken."""
+def default_ladder_folder(title: str, *, resume: bool = False) -> Path:
+    """`ladders/<title>`, or with a number behind it if that is taken; the last one there to `resume`."""
     base = Path("ladders") / title
-    number, folder = 2, base
+    number, folder, last = 2, base, base
     while folder.exists():
-        folder, number = base.with_name(f"{base.name}-{number}"), number + 1
-    return folder
+        folder, number, last = base.with_name(f"{base.name}-{number}"), number + 1, folder
+    return last if resume else folder
 
 
 def parse_budget(text: str) -> float:
