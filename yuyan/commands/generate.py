@@ -18,10 +18,10 @@ def generate_command(path: Path, prompt: str, settings: dict[str, Any], *, echo:
     sampling = build(Sampling, {key: value for key, value in settings.items() if value is not None}, where="generate")
     model = LanguageModel.load(path)
     text = sys.stdin.read() if prompt == "-" else prompt
-    if echo:
-        _write(text)
     stream = TextStream(model.tokenizer)
-    for event in model.events(text, sampling):
+    for number, event in enumerate(model.events(text, sampling)):
+        if echo and number == 0:  # by now nothing is wrong with the prompt
+            _write(text)
         if isinstance(event, Token):
             _write(stream.put(event.id))
         elif isinstance(event, Done):

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from yuyan.errors import InputError
+from yuyan.errors import CheckpointCorrupt, InputError
 from yuyan.generate import Done, Sampling, Token, generate
 from yuyan.hub import read_model, write_model
 from yuyan.models.network import NetworkModule
@@ -125,8 +125,11 @@ def stored_context(folder: Path, network: NetworkModule | NGram) -> int | None:
         return None
     ours = folder / CONTEXT_FILE
     if ours.is_file():
-        stored = json.loads(ours.read_text(encoding="utf-8")).get("context")
-        return None if stored is None else int(stored)
+        try:
+            stored = json.loads(ours.read_text(encoding="utf-8"))["context"]
+            return None if stored is None else int(stored)
+        except (ValueError, TypeError, KeyError):
+            raise CheckpointCorrupt(ours, 'a mapping with "context"', "something else") from None
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     for key in ("max_position_embeddings", "n_positions"):
         if isinstance(config.get(key), int):
