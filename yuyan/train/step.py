@@ -113,7 +113,7 @@ class PlainStep:
             if self._skips >= SKIPS_IN_A_ROW:
                 raise Diverged(
                     f"step {state.step + 1}: {self._skips} gradients in a row were not finite; "
-                    "lower train.optimizer.lr or train.clip, and go on with --resume"
+                    "start a new run with a lower train.optimizer.lr or train.clip"
                 )
         return norm
 
