@@ -1,0 +1,128 @@
+"""Contrastive learning: a query is nearer to its own document than to all others of the batch.
+
+    loss_i = -log( exp(s(q_i, d_i) / tau) / sum over documents d of the batch of exp(s(q_i, d) / tau) )
+
+with s the cosine. The documents are the positive ones of all examples and their hard negatives; symmetric, the mean of
+this and of the same with queries and positive documents exchanged. The loss of an example depends on the others of its
+micro-batch, so micro-batches are a part of the objective, and two texts that answer the same query push each other away.
+
+Source: van den Oord et al. 2018, section 2.3 (InfoNCE); in-batch and hard negatives: Karpukhin et al. 2020, section 3.2;
+symmetric: Radford et al. 2021, section 2.3; two crops of one text as a pair: Izacard et al. 2022, section 3.1.
+Relations: cross-entropy of a classifier whose classes are the documents; with one document in the batch it is 0.
+
+B examples, K documents of each (the positive one first), C = B * K, T tokens, D hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from yuyan.config import Config
+from yuyan.errors import DataError
+from yuyan.nn.head import pool
+from yuyan.objectives.base import Batch, Example, Loss, Vocabulary, as_ids, field_of, framed, pad_right
+from yuyan.tokens.special import Special
+
+
+class Reader(Protocol):
+    """A network that reads a text with whatever side it has."""
+
+    def read(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor: ...
+
+
+class Contrastive(Config):
+    """Tell the right document from all others (InfoNCE)."""
+
+    kind: Literal["contrastive"] = "contrastive"
+    temperature: float = Field(0.05, gt=0)
+    """Tau: the smaller, the more the nearest wrong documents count."""
+    pool: Literal["first", "last", "mean"] = "mean"
+    """What stands for a text; a decoder's is `last`."""
+    symmetric: bool = False
+    """Whether documents must find their queries too."""
+    crop: tuple[float, float] = (0.1, 0.5)
+    """Shortest and longest part of a corpus row that is one side of a pair, as shares of the row."""
+
+    def build(self, tokenizer: Vocabulary) -> ContrastiveObjective:
+        """With the marks of beginning and end."""
+        return ContrastiveObjective(self, tokenizer.special)
+
+
+@dataclass(frozen=True)
+class ContrastiveObjective:
+    """The objective; see the module."""
+
+    config: Contrastive
+    special: Special
+    independent: ClassVar[bool] = False
+
+    def example(self, item: np.ndarray | Mapping[str, Any], random: np.random.Generator) -> Example:
+        """`query`, `positive` and (optional) `negatives`, a list: bare ids. Of a corpus row, two random parts.
+
+        `query_input_ids` (T,) and `document_input_ids` (K, T), the positive one first, with a mask of what is real.
+        Raises DataError for other items.
+        """
+        if not isinstance(item, Mapping):
+            query, documents = self._crop(item, random), [self._crop(item, random)]
+        else:
+            query = as_ids(field_of(item, "query", "contrastive"))
+            negatives = item.get("negatives", ())
+            documents = [as_ids(ids) for ids in (field_of(item, "positive", "contrastive"), *negatives)]
+        texts = [framed(ids, self.special) for ids in (query, *documents)]
+        if not all(map(len, texts)):
+            raise DataError("objective contrastive: an empty text; there is nothing to compare")
+        return {
+            "query_input_ids": texts[0],
+            "document_input_ids": pad_right(texts[1:], 0),
+            "document_attention_mask": pad_right([np.ones(len(text), bool) for text in texts[1:]], 0),
+        }
+
+    def _crop(self, row: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        low, high = (max(1, round(share * len(row))) for share in self.config.crop)
+        size = min(len(row), int(random.integers(low, max(low, high) + 1)))
+        start = int(random.integers(0, len(row) - size + 1))
+        return row[start : start + size]
+
+    def loss(self, model: Reader, batch: Batch) -> Loss:
+        """Nats, one pair an example; the count is 1."""
+        documents, mask = batch["document_input_ids"], batch.get("document_attention_mask")
+        there = None if mask is None else mask.flatten(0, 1).any(1)  # examples may have fewer negatives than others
+        queries = self._embed(model, batch["query_input_ids"], batch.get("query_attention_mask"))
+        candidates = self._embed(model, documents.flatten(0, 1), None if mask is None else mask.flatten(0, 1))
+        total = info_nce(
+            queries,
+            candidates,
+            documents.shape[1],
+            self.config.temperature,
+            there=there,
+            symmetric=self.config.symmetric,
+        )
+        return Loss(total, torch.ones_like(total, dtype=torch.int64))
+
+    def _embed(self, model: Reader, input_ids: Tensor, mask: Tensor | None) -> Tensor:
+        return F.normalize(pool(model.read(input_ids, mask), mask, self.config.pool).float(), dim=-1)
+
+
+def info_nce(
+    queries: Tensor, documents: Tensor, each: int, temperature: float, *, there: Tensor | None = None, symmetric: bool
+) -> Tensor:
+    """(B,) nats, of `queries` (B, D) and `documents` (B * each, D), all of length 1; the positive one of each first.
+
+    `there` (B * each,) is False for documents that are only padding.
+    """
+    scores = queries @ documents.T / temperature
+    positive = torch.arange(len(queries), device=queries.device)
+    if there is not None:
+        scores = scores.masked_fill(~there, float("-inf"))
+    total = F.cross_entropy(scores, positive * each, reduction="none")
+    if symmetric:
+        total = (total + F.cross_entropy(scores[:, ::each].T, positive, reduction="none")) / 2
+    return total
