@@ -10,11 +10,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,7 +82,16 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, data: object) -> None:
     """Write `data` as readable JSON, all of it or nothing."""
-    write_text(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
+    write_text(path, json.dumps(_finite(data), ensure_ascii=False, indent=1) + "\n")
+
+
+def _finite(data: object) -> object:
+    """The same data with null for what JSON has no number for: NaN and the infinities."""
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 @contextmanager
@@ -144,7 +154,7 @@ def remove_leftovers(folder: Path) -> list[Path]:
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
     """Append one JSON line, all of it or nothing. Raises StorageError."""
-    line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+    line = (json.dumps(_finite(record), ensure_ascii=False) + "\n").encode()
     with storage_errors(path), path.open("ab", buffering=0) as file:
         size = file.tell()
         try:

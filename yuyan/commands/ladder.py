@@ -247,8 +247,9 @@ def samples(model: LanguageModel, corpus: Corpus) -> list[dict[str, str]]:
     """Three continuations of the beginnings of held-out documents, the same for every rung."""
     texts = []
     for number, prompt in enumerate(corpus.prompts(SAMPLES)):
-        sampling = Sampling(temperature=0.8, top_p=0.95, seed=number, max_tokens=SAMPLE_TOKENS)
-        texts.append({"prompt": prompt, "text": model.generate(prompt, sampling)})
+        room = SAMPLE_TOKENS if model.context is None else model.context - len(model.tokenizer.encode(prompt))
+        sampling = Sampling(temperature=0.8, top_p=0.95, seed=number, max_tokens=max(1, min(SAMPLE_TOKENS, room)))
+        texts.append({"prompt": prompt, "text": model.generate(prompt, sampling) if room > 0 else ""})
     return texts
 
 

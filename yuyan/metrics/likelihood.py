@@ -12,7 +12,12 @@ from collections.abc import Iterable
 
 def perplexity(nats: float, tokens: float) -> float:
     """exp of the mean negative log-likelihood of a token (Jelinek et al. 1977). `nats` is the sum over `tokens`."""
-    return math.exp(nats / tokens) if tokens else math.nan
+    if not tokens:
+        return math.nan
+    try:
+        return math.exp(nats / tokens)
+    except OverflowError:
+        return math.inf
 
 
 def bits_per_byte(nats: float, bytes_: float) -> float:
