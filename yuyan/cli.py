@@ -6,7 +6,6 @@ The verbs live in `yuyan.commands`; each is imported when it is used, so that `y
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ import typer
 from yuyan.commands.interrupt import interrupt_on_signal
 from yuyan.console import console
 from yuyan.errors import YuyanError
+from yuyan.store import to_json
 
 STOPPED = 130
 OUT_OF_MEMORY = "out of memory: use a smaller model.hidden_size, train.micro_tokens or train.context"
@@ -86,7 +86,7 @@ def ladder(
     result = command.ladder_command(order, folder, resume=resume)
     command.show(result, folder)
     if as_json:
-        print(json.dumps(result, ensure_ascii=False))
+        print(to_json(result))
 
 
 @app.command()

@@ -82,11 +82,15 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, data: object) -> None:
     """Write `data` as readable JSON, all of it or nothing."""
-    write_text(path, json.dumps(_finite(data), ensure_ascii=False, indent=1) + "\n")
+    write_text(path, to_json(data) + "\n")
+
+
+def to_json(data: object) -> str:
+    """Readable JSON; what JSON has no number for, NaN and the infinities, is null."""
+    return json.dumps(_finite(data), ensure_ascii=False, indent=1)
 
 
 def _finite(data: object) -> object:
-    """The same data with null for what JSON has no number for: NaN and the infinities."""
     if isinstance(data, Mapping):
         return {key: _finite(value) for key, value in data.items()}
     if isinstance(data, list | tuple):

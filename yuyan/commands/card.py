@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from yuyan.config import dump
+from yuyan.evaluate.quantities import interval
 
 if TYPE_CHECKING:
     from yuyan.commands.corpus import Corpus
@@ -50,10 +51,8 @@ was done to make it safe or private.
 
 
 def _row(name: str, score: Likelihood) -> str:
-    low, high = score.interval
-    return (
-        f"| {name} | {score.bits_per_byte:.4f} | {low:.4f} to {high:.4f} | {score.perplexity:.2f} | {score.tokens:,} |"
-    )
+    bits, between = f"{score.bits_per_byte:.4f}", interval(score.interval, 4)
+    return f"| {name} | {bits} | {between} | {score.perplexity:.2f} | {score.tokens:,} |"
 
 
 def _context(context: int | None) -> str:

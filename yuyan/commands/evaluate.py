@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,8 @@ from yuyan.config import dump
 from yuyan.console import say, table
 from yuyan.errors import DataError, InputError
 from yuyan.evaluate.likelihood import Likelihood, score_documents, summarise
+from yuyan.evaluate.quantities import interval
+from yuyan.store import to_json
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.text import read_documents
 
@@ -30,14 +31,13 @@ def evaluate_command(model_path: Path, paths: list[Path], settings: list[str], *
     scores = score_documents(model.network, documents, sizes, bos=special.bos, eos=special.eos, context=model.context)
     result = summarise(scores)
     if as_json:
-        print(json.dumps(dump(result)))
+        print(to_json(dump(result)))
         return result
-    low, high = result.interval
     table(
         f"{model_path} on {', '.join(map(str, paths))}",
         ["documents", "bytes", "tokens", "bits/byte", "95 % interval", "perplexity/token"],
         [[f"{result.documents:,}", f"{result.bytes:,}", f"{result.tokens:,}", f"{result.bits_per_byte:.4f}",
-          f"{low:.4f} to {high:.4f}", f"{result.perplexity:.2f}"]],
+          interval(result.interval, 4), f"{result.perplexity:.2f}"]],
         left=0,
     )  # fmt: skip
     say("perplexity is of this model's own tokens; compare models of other tokenizers by bits per byte")

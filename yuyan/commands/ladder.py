@@ -33,6 +33,7 @@ from yuyan.console import progress, say, table
 from yuyan.errors import InputError, Interrupted
 from yuyan.evaluate.likelihood import Likelihood, score_documents, summarise
 from yuyan.evaluate.page import ladder_page
+from yuyan.evaluate.quantities import interval
 from yuyan.evaluate.terminal import ladder_table
 from yuyan.evaluate.verdict import verdict
 from yuyan.generate.sampling import Sampling
@@ -235,9 +236,8 @@ def _finished(
         "folder": f"rungs/{record['name']}", "samples": samples(model, corpus),
     }  # fmt: skip
     write_json(folder / "rung.json", record)
-    low, high = score.interval
     say(
-        f"{record['title']:<28} {score.bits_per_byte:.3f} bits/byte ({low:.3f} to {high:.3f})   "
+        f"{record['title']:<28} {score.bits_per_byte:.3f} bits/byte ({interval(score.interval)})   "
         f"{record['seconds']:.1f} s"
     )
     return record
@@ -312,12 +312,11 @@ def show(ladder: dict[str, Any], out: Path) -> None:
     table(ladder["title"], columns, rows)
     for sentence in ladder["verdict"]:
         say(sentence)
-    for number in range(SAMPLES):
-        prompt = ladder["rungs"][0]["samples"][number]["prompt"] if ladder["rungs"][0]["samples"] else ""
-        if prompt:
-            say(f"\nsample {number + 1}, after {prompt!r}:")
+    for number in range(min(len(rung["samples"]) for rung in ladder["rungs"])):
+        prompt = ladder["rungs"][0]["samples"][number]["prompt"]
+        say(f"\nsample {number + 1}, after {prompt!r}:")
         for rung in ladder["rungs"]:
-            text = " ".join(rung["samples"][number]["text"].split())[:220] if rung["samples"] else ""
+            text = " ".join(rung["samples"][number]["text"].split())[:220]
             say(f"  {rung['title']:<18} {text}")
     say(f"\nreport: {out / 'report.html'}  (open it in a browser)")
     say("next:")

@@ -37,6 +37,7 @@ from yuyan.corpus import Batches, Packed, Shards
 from yuyan.errors import CheckpointCorrupt, InputError, Interrupted, StorageError
 from yuyan.evaluate.likelihood import Likelihood, score_documents, summarise
 from yuyan.evaluate.page import run_page
+from yuyan.evaluate.quantities import interval
 from yuyan.models.network import NetworkModule
 from yuyan.models.presets import readable_context
 from yuyan.objectives import Objective, collate
@@ -362,8 +363,7 @@ def show(result: Trained) -> None:
     rows = []
     for name, score in (("validation", result.validation), ("test", result.test)):
         if score is not None:
-            low, high = score.interval
-            rows.append([name, f"{score.bits_per_byte:.4f}", f"{low:.4f} to {high:.4f}", f"{score.perplexity:.2f}",
+            rows.append([name, f"{score.bits_per_byte:.4f}", interval(score.interval, 4), f"{score.perplexity:.2f}",
                          f"{score.tokens:,}", f"{score.documents:,}"])  # fmt: skip
     table("held-out text", ["split", "bits/byte", "95 % interval", "perplexity/token", "tokens", "documents"], rows)
     say(
