@@ -13,7 +13,7 @@ from torch import nn
 from toy_objectives import LETTERS, Letters, both, cycle, decoder, dice, discriminator, encoder
 
 from yuyan.config import build, dump
-from yuyan.models.pair import with_generator, with_reference, with_teacher
+from yuyan.models.pair import Pair, with_generator, with_reference, with_teacher
 from yuyan.objectives import (
     Contrastive,
     Ctc,
@@ -28,7 +28,7 @@ from yuyan.objectives import (
     collate,
 )
 from yuyan.objectives.base import Batch, Example, Objective
-from yuyan.train import Learner
+from yuyan.train import Learner, MasterWeights
 
 Count = Callable[[Example], int]
 
@@ -291,6 +291,21 @@ def check_finite(learner: Learner, asked: list[Example]) -> None:
     assert torch.isfinite(totals).all()
     assert (totals[counts == 0] == 0).all()
     assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
+
+
+def test_half_the_digits_give_nearly_the_same(case: Case) -> None:
+    """bfloat16 weights, as training uses them: totals stay float32, and frozen companions have no gradient."""
+    learner, batch = Learner(case.network(), built(case)), collate(examples(case))
+    exact = learner(batch)
+    weights = MasterWeights(learner, torch.bfloat16)
+    loss = learner(batch)
+    loss.total.sum().backward()
+    weights.take_gradients()
+    assert loss.total.dtype == torch.float32
+    torch.testing.assert_close(loss.total.sum(), exact.total.sum(), rtol=0.05, atol=0.3)
+    assert all(master.grad is not None and torch.isfinite(master.grad).all() for master in weights.masters.values())
+    if isinstance(learner.model, Pair) and learner.model.frozen:
+        assert not any("companion" in name for name in weights.masters)
 
 
 @pytest.mark.parametrize("case", MAY_SCORE_NOTHING, indirect=True)

@@ -21,9 +21,9 @@ from yuyan.objectives.base import Vocabulary
 Segment = Callable[[str], Sequence[str]]
 """Cuts a text into words, which joined give the text; white space may be a word or a part of one."""
 
-_CHARACTER = r"[\p{Han}\p{Hiragana}\p{Katakana}]"  # written without spaces: a word by itself
-_LETTER = r"[\p{L}\p{M}\p{N}_--\p{Han}--\p{Hiragana}--\p{Katakana}]"
-_WORD = regex.compile(rf"\s*(?:{_LETTER}+(?:['’]{_LETTER}+)*|{_CHARACTER}|[^\s\p{{L}}\p{{M}}\p{{N}}_])|\s+", regex.V1)
+# a run of letters and digits, with apostrophes inside; or one of any other character, such as those written without spaces
+_LETTER = r"[^\W\p{Han}\p{Hiragana}\p{Katakana}]"
+_WORD = regex.compile(rf"\s*(?:{_LETTER}+(?:['’]{_LETTER}+)*|\S)|\s+", regex.V1)
 _SPACE = np.zeros(256, bool)
 _SPACE[[*b" \t\n\v\f\r"]] = True
 
@@ -92,6 +92,13 @@ class WordFinder:
         words = self.segment(regex.sub(r"[\uDC80-\uDCFF]", "\N{REPLACEMENT CHARACTER}", text))
         if sum(map(len, words)) != len(text):
             raise InputError("the segmenter changed the text; it must give words that are the text when joined")
-        widths = np.array([len(c.encode("utf-8", errors="surrogateescape")) for c in text], np.int64)
         word_of_character = np.repeat(np.arange(len(words)), [len(word) for word in words])
-        return np.repeat(word_of_character, widths)
+        return np.repeat(word_of_character, _widths(text))
+
+
+def _widths(text: str) -> np.ndarray:
+    """The bytes of each character in UTF-8; an escaped byte is one."""
+    codes = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), np.uint32)
+    escaped = (codes >= 0xDC80) & (codes <= 0xDCFF)
+    widths: np.ndarray = np.where(escaped, 1, 1 + np.sum([codes >= 0x80, codes >= 0x800, codes >= 0x10000], axis=0))
+    return widths
