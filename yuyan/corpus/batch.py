@@ -156,16 +156,19 @@ class _Made(NamedTuple):
 
 
 class _Ahead:
-    """A thread that prepares updates in order, a few in advance, until it is closed."""
+    """A thread that prepares updates in order, a few in advance, until it is closed or the program ends.
+
+    It is no daemon: one that is stopped inside a library while Python shuts down would abort the process.
+    """
 
     def __init__(self, make: Callable[[int], list[Batch]], first: int, stride: int):
         self._made: queue.Queue[_Made] = queue.Queue(maxsize=AHEAD)
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(make, first, stride), name="batches", daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(make, first, stride), name="batches")
         self._thread.start()
 
     def _work(self, make: Callable[[int], list[Batch]], first: int, stride: int) -> None:
-        while not self._closed.is_set():
+        while self._wanted():
             try:
                 made = _Made(first, make(first), None)
             except BaseException as error:
@@ -175,8 +178,11 @@ class _Ahead:
                 return
             first += stride
 
+    def _wanted(self) -> bool:
+        return not self._closed.is_set() and threading.main_thread().is_alive()
+
     def _put(self, made: _Made) -> None:
-        while not self._closed.is_set():
+        while self._wanted():
             try:
                 self._made.put(made, timeout=0.1)
                 return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -154,6 +156,19 @@ def test_the_thread_ends_when_the_consumer_fails() -> None:
 
     with pytest.raises(RuntimeError, match="in the step"):
         consume()
+
+
+def test_a_program_ends_though_nobody_closed_the_iterator() -> None:
+    script = """
+import numpy as np
+from yuyan.corpus import Batches, Stream
+iterator = iter(Batches(Stream(np.arange(1000), 8, seed=0), batch_rows=4, seed=0))
+next(iterator)
+import builtins
+builtins.keep = iterator  # alive until the very end
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_updates_are_prepared_ahead_but_not_without_end() -> None:

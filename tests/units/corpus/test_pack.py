@@ -106,7 +106,7 @@ def test_the_documents_of_a_row_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_rows_without_control_tokens_keep_documents_apart(tmp_path: Path) -> None:
-    shards = shards_of(tmp_path, [3, 4, 5])
+    shards = shards_of(tmp_path, [3, 0, 0, 4, 5, 0])
     packed = Packed(shards, 5, seed=0, bos=None, eos=None)
     for ids, documents in zip(*packed.rows_with_documents(2, np.arange(len(packed)))[:2], strict=True):
         owner = np.searchsorted(shards.offsets, ids, side="right")

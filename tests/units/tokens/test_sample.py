@@ -44,6 +44,17 @@ def test_early_and_late_texts_have_the_same_chance() -> None:
     assert all(abs(count - 2000) < 200 for count in counts), counts  # five standard deviations
 
 
+def test_short_and_long_texts_have_the_same_chance() -> None:
+    """A short text that would still fit must not slip in where a long one was dropped."""
+    texts = [f"{i:04d}" * (1 if i % 2 else 30) for i in range(400)]
+    short = long = 0
+    for seed in range(200):
+        sample = sample_texts(texts, 2000, seed).texts
+        short += sum(len(text) == 4 for text in sample)
+        long += sum(len(text) > 4 for text in sample)
+    assert 0.93 < short / long < 1.11, (short, long)
+
+
 def test_a_large_text_is_sampled_in_parts() -> None:
     text = "word " * (PART // 5 * 10)
     sample = sample_texts([text], len(text) // 3, seed=0)
