@@ -1,0 +1,129 @@
+"""Small runs that the laws are tried on: a text, a corpus of it in memory-mapped shards, and a training session."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from yuyan.corpus import Batches, Packed, Shards, write_shards
+from yuyan.models.presets import Gpt, Lstm
+from yuyan.objectives import NextToken
+from yuyan.text.document import Document
+from yuyan.tokens import Tokenizer, train_tokenizer
+from yuyan.tokens.train import CharConfig
+from yuyan.train import (
+    AdamW,
+    Learner,
+    MasterWeights,
+    PlainStep,
+    Plan,
+    State,
+    Update,
+    WarmupStableDecay,
+    parameter_kinds,
+)
+from yuyan.train import train as updates_of
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "configs" / "tiny" / "gpt.yaml"
+STORIES = ROOT / "configs" / "tiny" / "stories.txt"
+# 16 updates of a GPT in half a second, with dropout; saved at every third and the last, looked at every fourth.
+SETTINGS = (
+    "train.steps=16", "train.context=32", "train.batch_tokens=128", "train.threads=1", "train.save_steps=3",
+    "evaluate.every=4", "evaluate.tokens=500", "model.hidden_size=32", "model.dropout=0.2",
+)  # fmt: skip
+
+
+class Toy(NamedTuple):
+    """A text as tokens."""
+
+    tokenizer: Tokenizer
+    shards: Shards
+
+
+def toy_corpus(folder: Path) -> Toy:
+    """About 1,500 tokens in 20 documents."""
+    lines = STORIES.read_text(encoding="utf-8").splitlines()
+    texts = ["\n".join(lines[i : i + 2])[:80] for i in range(0, 80, 4)]
+    tokenizer = train_tokenizer(texts, CharConfig(vocab_size=120))
+    return Toy(tokenizer, write_shards((Document(str(i), t, {}) for i, t in enumerate(texts)), tokenizer, folder))
+
+
+MODELS = {
+    "gpt": Gpt(hidden_size=16, num_layers=2, num_heads=2, dropout=0.2),
+    "lstm": Lstm(hidden_size=16, num_layers=2, dropout=0.2),
+}
+
+
+def begin(toy: Toy, model: str = "gpt", dtype: torch.dtype = torch.float32, *, context: int = 24) -> State:
+    """A run before its first step: 6 rows an update, eleven updates and a half an epoch."""
+    torch.manual_seed(0)
+    learner = Learner(MODELS[model].build(len(toy.tokenizer), 0), NextToken())
+    kinds = parameter_kinds(learner)
+    weights = MasterWeights(learner, dtype)
+    special = toy.tokenizer.special
+    rows = Packed(toy.shards, context, seed=0, bos=special.bos, eos=special.eos)
+    batches = Batches(rows, batch_rows=6, micro_rows=3, seed=0)
+    return State(learner, weights, AdamW(lr=1e-2).build(weights.masters, kinds), batches)
+
+
+def advance(state: State, until: int, of: int) -> list[Update]:
+    """Take the updates up to number `until` of a run of `of` updates."""
+    step = PlainStep(Plan(steps=of), WarmupStableDecay(warmup=0.1))
+    found = []
+    if state.step < until:
+        for update in updates_of(state, state.batches, step):  # type: ignore[arg-type]
+            found.append(update)
+            if update.step == until:
+                break
+    return found
+
+
+def plain(update: Update) -> tuple[Any, ...]:
+    """What a log line says, without the clock."""
+    return update._replace(seconds=0.0)
+
+
+def tensors(state: State) -> dict[str, torch.Tensor]:
+    """Every tensor of a run: master weights, working weights, the optimizer's memory."""
+    named = {f"master {name}": p.detach() for name, p in state.weights.masters.items()}
+    named |= {f"working {name}": p.detach() for name, p in state.learner.named_parameters()}
+    for name, master in state.weights.masters.items():
+        named |= {f"{name}: {key}": value for key, value in state.optimizer.state[master].items()}
+    return named
+
+
+def differences(one: State, other: State) -> list[str]:
+    """Names of the tensors that are not equal bit for bit."""
+    a, b = tensors(one), tensors(other)
+    return [
+        name for name in sorted(a.keys() | b.keys()) if name not in a or name not in b or not _equal(a[name], b[name])
+    ]
+
+
+def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and bool((a == b).all())
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """What a finished run came to, without the clock: hashes of the model and the last state, the log, the scores."""
+    last = max((folder / "state").iterdir(), key=lambda entry: int(entry.name))
+    files = [folder / "model" / "model.safetensors", last / "weights.safetensors", last / "optimizer.safetensors"]
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    for record in log:
+        record.pop("seconds"), record.pop("tokens_per_second", None)
+    report = json.loads((folder / "reports" / f"{last.name}.json").read_text())
+    report.pop("seconds")
+    hashes = {file.parent.name + "/" + file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return {"hashes": hashes, "log": log, "report": report}
+
+
+def remains(folder: Path) -> list[str]:
+    """What a process left half-written under `folder`."""
+    return sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if ".tmp-" in path.name or ".old-" in path.name
+    )
