@@ -20,11 +20,11 @@ SIZE = LETTERS + 12
 
 
 class Letters:
-    """A tokenizer as objectives see it: 24 letters, then control tokens."""
+    """A tokenizer as objectives see it: 24 letters, every fourth with a space before it, then control tokens."""
 
     def __init__(self, special: Special | None = None):
         self.special = special or Special(bos=BOS, eos=EOS, pad=PAD, mask=MASK, sentinels=SENTINELS)
-        letters = [bytes([ord("a") + i]) for i in range(LETTERS)] + [b""] * (SIZE - LETTERS + 100)
+        letters = [b" " * (i % 4 == 3) + bytes([ord("a") + i]) for i in range(LETTERS)] + [b""] * (SIZE - LETTERS + 100)
         self.pieces = Pieces(letters, letters, self.special.control)
 
     def __len__(self) -> int:

@@ -104,7 +104,7 @@ CASES: dict[str, Case] = {
     ),
     "masked_token": Case(MaskedToken(rate=0.2), lambda: encoder().build(), rows(), edges=[ONE, NONE], falls_to=0.7),
     "masked and unmasked": Case(
-        MaskedToken(unmasked_weight=0.5), lambda: encoder().build(), rows(), edges=[ONE, NONE],
+        MaskedToken(unmasked_weight=0.5, unit="word", rate=0.3), lambda: encoder().build(), rows(), edges=[ONE, NONE],
         count=lambda e: labels_of(e) + int((e["unmasked_labels"] >= 0).sum()),
     ),
     "span_corruption": Case(

@@ -78,7 +78,7 @@ def test_the_tokens_left_alone() -> None:
 # ---------------------------------------------------------------- whole words
 
 TEXT = "The unbelievable story of Zürich's extraordinary mathematicians, retold — 3 times! "
-CHINESE = "北京大学的学生在图书馆学习自然语言处理。他们明天去上海参观博物馆。"
+CHINESE = "北京大学的学生在图书馆学习自然语言处理。他们明天去 the story 看 3 times 上海参观博物馆。"
 
 
 @cache
@@ -158,7 +158,7 @@ def test_words_in_bytes_that_are_no_characters() -> None:
 
 
 def test_control_tokens_end_a_word() -> None:
-    words = WordFinder.of(Letters(), words_by_space).words(np.array([0, 1, EOS, BOS, 2, 3]))
+    words = WordFinder.of(Letters(), words_by_space).words(np.array([0, 1, EOS, BOS, 1, 2]))
     assert words[0] == words[1] != words[4] == words[5]
     assert WordFinder.of(Letters(), words_by_space).words(np.array([], np.int64)).tolist() == []
 
@@ -170,7 +170,7 @@ def test_words_are_the_text(text: str) -> None:
 
 def test_a_row_of_one_long_word_still_hides_something() -> None:
     objective = MaskedToken(unit="word").build(Letters())
-    row = np.array([1, 2, 3, 4, 5, 6, 0])
+    row = np.array([1, 2, 1, 2, 1, 2, 0])
     assert (objective.example(row, dice())["labels"] != IGNORE).all()
 
 

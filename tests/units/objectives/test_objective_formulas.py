@@ -231,6 +231,8 @@ def test_guesses_are_drawn_from_the_generators_probabilities() -> None:
     assert chi_square(seen[real], 4000 * probabilities[real]) < 16.3  # 3 degrees of freedom, 1 in 1000
     edges = draw(Bigger(), states[:2], torch.tensor([0.0, 1 - 2**-24]))
     assert edges.tolist() == [0, 4]
+    impossible = torch.tensor([[-200.0, 0.0, 0.0, 0.0, -200.0]])
+    assert draw(Bigger(), impossible, torch.tensor([0.0])).tolist() == [1]
 
 
 def test_no_gradient_of_the_verdicts_reaches_the_generators_own_weights() -> None:
