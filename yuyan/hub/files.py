@@ -45,7 +45,7 @@ def _read(folder: Path) -> tuple[Network, Family | None, Weights]:
 
 
 def _config(path: Path, weights: Weights) -> tuple[Network, Family | None]:
-    data = _read_json(path)
+    data = read_json(path)
     if data.get("model_type") == OURS:
         architecture = data.get("architecture")
         if not isinstance(architecture, dict) or architecture.get("kind") != "network":
@@ -88,7 +88,8 @@ def read_model(folder: Path, dtype: torch.dtype | None = torch.float32) -> Netwo
     return module.eval()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a folder, which must be no link. Raises DataError."""
     if path.is_symlink():
         raise DataError(f"{path}: is a symbolic link; copy the folder with its files (cp -rL) and use the copy")
     try:

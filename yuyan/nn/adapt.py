@@ -210,6 +210,14 @@ def remove_adapters(model: nn.Module) -> None:
         model.get_submodule(owner).add_module(leaf, adapter.folded())
 
 
+def detach_adapters(model: nn.Module) -> None:
+    """Take every adapter off: the layers stay as they were without."""
+    for name, adapter in adapters_of(model).items():
+        adapter.unmerge()
+        owner, _, leaf = name.rpartition(".")
+        model.get_submodule(owner).add_module(leaf, adapter.base)
+
+
 # ---------------------------------------------------------------- merging
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2, torch.float64: 1e-8}
