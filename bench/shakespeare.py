@@ -19,12 +19,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import yuyan  # before torch: it chooses how threads wait
+import yuyan  # noqa: F401  # isort: skip  (before torch: it chooses how threads wait)
 
 import torch  # isort: skip
 import numpy as np
-
 from brown import data_folder
+
 from yuyan.commands.run import read_run_config
 from yuyan.commands.train import train_command
 from yuyan.objectives import NextToken
@@ -91,7 +91,9 @@ def peer(file: Path, seconds: float) -> dict[str, float]:
         done = min(1.0, step / steps) if step >= 20 else 0.0
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * min(1.0, (step + 1) / 100) * (0.1 + 0.45 * (1 + math.cos(math.pi * done)))
-        rows = torch.from_numpy(train[draw.integers(0, len(train) - context - 1, batch)[:, None] + np.arange(context + 1)])
+        rows = torch.from_numpy(
+            train[draw.integers(0, len(train) - context - 1, batch)[:, None] + np.arange(context + 1)]
+        )
         optimizer.zero_grad()
         loss_of(rows[:, :-1], rows[:, 1:]).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -137,4 +139,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-

@@ -316,7 +316,10 @@ def show(ladder: dict[str, Any], out: Path) -> None:
         prompt = ladder["rungs"][0]["samples"][number]["prompt"]
         say(f"\nsample {number + 1}, after {prompt!r}:")
         for rung in ladder["rungs"]:
-            text = " ".join(rung["samples"][number]["text"].split())[:220]
+            # a young model may write control characters, which a terminal would obey
+            text = " ".join("".join(c if c.isprintable() else " " for c in rung["samples"][number]["text"]).split())[
+                :220
+            ]
             say(f"  {rung['title']:<18} {text}")
     say(f"\nreport: {out / 'report.html'}  (open it in a browser)")
     say("next:")
