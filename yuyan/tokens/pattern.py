@@ -17,7 +17,7 @@ LOSSLESS = "|".join([
     r"['’](?i:s|t|re|ve|m|ll|d)(?!\p{L})",
     rf"[{CJK}]{{1,12}}",
     rf" ?[\p{{L}}\p{{M}}&&[^{CJK}]]{{1,48}}",
-    r"\p{N}{1,2}",
+    r" ?\p{N}{1,2}",
     r" ?[^\s\p{L}\p{M}\p{N}]{1,16}",
     r"[^\S\r\n]{0,32}[\r\n]{1,8}",  # the end of a line, with the empty lines after it
     r"\s{1,32}(?!\S)",  # white space, but for the space that belongs to the next word
