@@ -23,6 +23,7 @@ from yuyan.nn.head import Head, LabelHead, LanguageModelHead, pool
 from yuyan.nn.initialise import Initialisation, initialise
 from yuyan.nn.recurrent import Recurrent, RecurrentModule
 from yuyan.nn.stack import Stack, StackModule
+from yuyan.nn.transforms import under_transform
 
 Side = Annotated[Stack | Recurrent, Field(discriminator="kind")]
 
@@ -194,7 +195,7 @@ class NetworkModule(nn.Module):
             raise InputError(
                 f"attention_mask: {tuple(attention_mask.shape)} does not fit input_ids {tuple(input_ids.shape)}"
             )
-        if input_ids.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere looking would wait
+        if input_ids.device.type == "cpu" and not under_transform():  # elsewhere looking would wait
             low, high = (int(x) for x in input_ids.aminmax())
             if low < 0 or high >= self.config.vocab_size:
                 wrong = low if low < 0 else high

@@ -20,6 +20,7 @@ from yuyan.config import Config
 from yuyan.errors import InputError
 from yuyan.nn.mask import Places
 from yuyan.nn.rotary import DynamicScaling, Rotation, Scaling, plain_rates, rotation_tables
+from yuyan.nn.transforms import under_transform
 
 
 class PositionModule(nn.Module):
@@ -75,7 +76,7 @@ class LearnedPosition(PositionModule):
             if end > limit:
                 raise InputError(f"input_ids: {end} tokens, but the model has positions for {limit}; cut the text")
             return x + self.table.weight[start + offset : end + offset]
-        if not torch.compiler.is_compiling() and x.device.type == "cpu" and int(places.position_ids.max()) >= limit:
+        if not under_transform() and x.device.type == "cpu" and int(places.position_ids.max()) >= limit:
             end = int(places.position_ids.max()) + 1
             raise InputError(f"input_ids: {end} tokens, but the model has positions for {limit}; cut the text")
         embedded: Tensor = self.table(places.position_ids + offset)
@@ -128,7 +129,7 @@ class RotaryPosition(PositionModule):
     def __init__(self, config: Rotary, head_size: int):
         super().__init__()
         self.config, self.head_size = config, head_size
-        self._tables: dict[torch.device, Rotation] = {}
+        self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def rotation(self, places: Places) -> Rotation:
         start, end = places.start, places.start + places.query.shape[1]
@@ -140,16 +141,16 @@ class RotaryPosition(PositionModule):
         cos, sin = self._table(longest, places.query.device)
         return Rotation(cos[places.position_ids][:, :, None], sin[places.position_ids][:, :, None])
 
-    def _table(self, length: int, device: torch.device) -> Rotation:
+    def _table(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         scaling = self.config.scaling
         if isinstance(scaling, DynamicScaling):  # its rates are another function for each length
             return self._make(length, length, device)
         table = self._tables.get(device)
-        if table is None or table.cos.shape[0] < length:
+        if table is None or table[0].shape[0] < length:
             table = self._tables[device] = self._make(1 << max(8, (length - 1).bit_length()), length, device)
         return table
 
-    def _make(self, room: int, length: int, device: torch.device) -> Rotation:
+    def _make(self, room: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         scaling = self.config.scaling
         if scaling is None:
             return rotation_tables(plain_rates(self.config.theta, self.head_size), 1.0, room, device)

@@ -10,13 +10,15 @@ Shapes: B batch, T tokens, H heads, K head size.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from yuyan.config import Config
+from yuyan.nn.transforms import under_transform
 
 
 class LinearScaling(Config):
@@ -118,14 +120,26 @@ class Llama3Scaling(Config):
         return 1.0
 
 
+Pair = tuple[Tensor, Tensor]
 Scaling = Annotated[LinearScaling | DynamicScaling | YarnScaling | Llama3Scaling, Field(discriminator="kind")]
 
 
-class Rotation(NamedTuple):
-    """The turn of every token: `cos` and `sin` of its angles, (1|B, T, 1, K/2)."""
+class Rotation:
+    """The turn of every token: cosines and signed sines of its angles, (1|B, T, 1, K) each.
 
-    cos: Tensor
-    sin: Tensor
+    Both halves of a head have the same cosines; the sines of the first half are negative, so that a turn is
+    `x * cos + swapped(x) * sin`, with the two halves of x swapped.
+    """
+
+    def __init__(self, cos: Tensor, sin: Tensor):
+        self.cos, self.sin = cos, sin
+        self._cast: dict[torch.dtype, tuple[Tensor, Tensor]] = {cos.dtype: (cos, sin)}
+
+    def of_type(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The tables as `dtype`, converted once for all layers."""
+        if dtype not in self._cast:
+            self._cast[dtype] = (self.cos.to(dtype), self.sin.to(dtype))
+        return self._cast[dtype]
 
 
 def plain_rates(theta: float, size: int) -> Tensor:
@@ -133,16 +147,34 @@ def plain_rates(theta: float, size: int) -> Tensor:
     return 1.0 / theta ** (torch.arange(0, size, 2, dtype=torch.float32) / size)
 
 
-def rotation_tables(rates: Tensor, magnitude: float, length: int, device: torch.device) -> Rotation:
-    """cos and sin, (length, size/2) in float32, of all positions below `length`."""
+def rotation_tables(rates: Tensor, magnitude: float, length: int, device: torch.device) -> Pair:
+    """Cosines and signed sines, (length, K) in float32, of all positions below `length`."""
     angle = torch.arange(length, dtype=torch.float32)[:, None] * rates.cpu()
-    return Rotation((angle.cos() * magnitude).to(device), (angle.sin() * magnitude).to(device))
+    cos, sin = angle.cos() * magnitude, angle.sin() * magnitude
+    return torch.cat((cos, cos), -1).to(device), torch.cat((-sin, sin), -1).to(device)
 
 
 def rotate(heads: Tensor, rotation: Rotation | None) -> Tensor:
     """Turn (B, T, H, K) queries or keys."""
     if rotation is None:
         return heads
-    cos, sin = rotation.cos.to(heads.dtype), rotation.sin.to(heads.dtype)
-    first, second = heads.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    cos, sin = rotation.of_type(heads.dtype)
+    if under_transform():
+        return heads * cos + heads.roll(heads.shape[-1] // 2, -1) * sin
+    out: Tensor = _Turn.apply(heads, cos, sin)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Turn(torch.autograd.Function):
+    """The same with fewer passes over memory; its gradient is the turn back."""
+
+    @staticmethod
+    def forward(ctx: Any, heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return (heads * cos).addcmul_(heads.roll(heads.shape[-1] // 2, -1), sin)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return (d_out * cos).addcmul_(d_out.roll(d_out.shape[-1] // 2, -1), sin, value=-1), None, None

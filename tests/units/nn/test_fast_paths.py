@@ -1,0 +1,88 @@
+"""What is written by hand for speed equals PyTorch's own: values, gradients, and what cannot take the fast way."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+
+from yuyan.models.network import Network
+from yuyan.nn.attention import Heads
+from yuyan.nn.ffn import Gated
+from yuyan.nn.norm import RMSNorm
+from yuyan.nn.rotary import Rotation, plain_rates, rotate, rotation_tables
+from yuyan.nn.stack import Stack
+
+
+def gradients(out: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+    weight = torch.linspace(-1, 2, out.numel()).view(out.shape).to(out.dtype)
+    return torch.autograd.grad((out * weight).sum(), inputs)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.05)]
+)
+def test_root_mean_square(dtype: torch.dtype, tolerance: float) -> None:
+    module = RMSNorm(eps=1e-3).build(16).to(dtype)
+    with torch.no_grad():
+        module.weight.copy_(torch.rand(16) + 0.5)  # type: ignore[union-attr, operator]
+    x = (torch.randn(3, 5, 16) * 2).to(dtype).requires_grad_()
+    plain = F.rms_norm(x, (16,), module.weight, 1e-3)  # type: ignore[arg-type]
+    torch.testing.assert_close(module(x), plain, atol=tolerance, rtol=tolerance)
+    inputs = [x, module.weight]
+    for ours, theirs in zip(gradients(module(x), inputs), gradients(plain, inputs), strict=True):  # type: ignore[arg-type]
+        torch.testing.assert_close(ours, theirs, atol=tolerance * float(theirs.abs().max()), rtol=tolerance)
+
+
+def test_root_mean_square_of_one_row_and_of_strides() -> None:
+    module = RMSNorm().build(8)
+    x = torch.randn(4, 8, 6).transpose(1, 2)
+    torch.testing.assert_close(module(x), F.rms_norm(x, (8,), None, 1e-6))
+    torch.testing.assert_close(module(x[0, 0]), F.rms_norm(x[0, 0], (8,), None, 1e-6))
+    assert torch.autograd.gradcheck(module.double(), torch.randn(2, 8, dtype=torch.float64, requires_grad=True))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 0.02)]
+)
+def test_turns(dtype: torch.dtype, tolerance: float) -> None:
+    cos, sin = rotation_tables(plain_rates(100.0, 8), 1.3, 7, torch.device("cpu"))
+    rotation = Rotation(cos[None, :, None], sin[None, :, None])
+    x = torch.randn(2, 7, 3, 8).to(dtype).requires_grad_()
+    first, second = x.chunk(2, -1)
+    c, s = (t.to(dtype)[None, :, None, 4:] for t in (cos, sin))
+    plain = torch.cat((first * c - second * s, second * c + first * s), -1)
+    torch.testing.assert_close(rotate(x, rotation), plain, atol=tolerance, rtol=tolerance)
+    ours, theirs = gradients(rotate(x, rotation), [x])[0], gradients(plain, [x])[0]
+    torch.testing.assert_close(ours, theirs, atol=3 * tolerance, rtol=tolerance)
+
+
+def test_gradients_of_each_example_at_once() -> None:
+    """vmap over grad, as private training does it, equals one example after another by the fast way."""
+    stack = Stack(num_layers=2, heads=Heads(count=2, qk_norm=RMSNorm()), ffn=Gated(intermediate_size=12))
+    model = Network(vocab_size=13, hidden_size=8, decoder=stack).build(1)
+    parameters, texts = dict(model.named_parameters()), torch.randint(0, 13, (4, 6))
+
+    def loss(parameters: dict[str, Tensor], ids: Tensor) -> Tensor:
+        class Loss(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.model = model
+
+            def forward(self, ids: Tensor) -> Tensor:
+                scores = self.model.score(self.model.decode(ids))
+                return F.cross_entropy(scores[0, :-1], ids[0, 1:])
+
+        named = {f"model.{key}": value for key, value in parameters.items()}
+        result: Tensor = functional_call(Loss(), named, (ids[None],))
+        return result
+
+    together = vmap(grad(loss), in_dims=(None, 0))(parameters, texts)
+    for row, text in enumerate(texts):
+        model.zero_grad()
+        F.cross_entropy(model.score(model.decode(text[None]))[0, :-1], text[1:]).backward()
+        for key, parameter in model.named_parameters():
+            assert parameter.grad is not None
+            torch.testing.assert_close(together[key][row], parameter.grad, atol=1e-6, rtol=1e-4)
