@@ -14,7 +14,7 @@ import re
 import unicodedata
 from typing import Literal
 
-from ftfy import TextFixerConfig, fix_encoding, fixes
+from ftfy import fix_encoding, fixes
 from ftfy.badness import is_bad
 from pydantic import Field
 
@@ -43,10 +43,6 @@ _SUSPECT = re.compile(
 """What every misreading of UTF-8 in a single-byte encoding holds: most text is passed by this search."""
 _HIGH_LATIN = re.compile("[\x81-\xfe]")
 _REFERENCE = re.compile("&#([1-9][0-9]{2,6});")
-_FTFY = TextFixerConfig(
-    unescape_html=False, fix_latin_ligatures=False, fix_character_width=False, uncurl_quotes=False,
-    fix_line_breaks=False, remove_control_chars=False, normalization=None, explain=False,
-)  # fmt: skip
 
 
 def repair_unicode(text: str, config: Unicode) -> tuple[str, tuple[str, ...]]:
@@ -86,7 +82,7 @@ def _repair_mojibake(text: str) -> str:
     if not is_bad(text):
         return text
     lines = text.split("\n")  # and nowhere else: what other line ends are made of may be half of a character
-    return "\n".join(str(fix_encoding(line, _FTFY)) if is_bad(line) else line for line in lines)
+    return "\n".join(str(fix_encoding(line)) if is_bad(line) else line for line in lines)
 
 
 def _chinese_read_as_latin(text: str) -> str | None:

@@ -236,13 +236,12 @@ def _member_name(member: zipfile.ZipInfo) -> str:
 
 
 def _check_member(label: str, name: str, member: zipfile.ZipInfo) -> None:
-    parts = name.replace("\\", "/").split("/")
     original = member.orig_filename.replace("\\", "/")
     kind = member.external_attr >> 16
     wrong = None
     if original.startswith("/") or name.startswith("/") or (len(name) > 1 and name[1] == ":"):
         wrong = "has an absolute name"
-    elif ".." in parts or ".." in original.split("/"):
+    elif ".." in original.split("/"):
         wrong = "points outside the archive"
     elif "\0" in original or len(name) > 4096:
         wrong = "has an impossible name"

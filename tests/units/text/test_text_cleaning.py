@@ -184,6 +184,12 @@ def test_short_texts_are_not_judged_by_shares(text: str) -> None:
     assert why_not(text, Quality()) is None
 
 
+def test_the_first_of_equal_lines_is_no_repetition() -> None:
+    lines = [f"{PROSE}{letter}" for letter in "abcdefgh"]
+    assert why_not("\n".join(lines * 2), Quality(repeated_lines=0.5, compressed=0.0)) is None
+    assert why_not("\n".join(lines * 2), Quality(repeated_lines=0.49)) == "repeated lines"
+
+
 def test_limits_are_the_users() -> None:
     assert why_not("short", Quality(shortest=10)) == "fewer than 10 letters"
     assert why_not(PROSE * 3, Quality(longest=100)) == "more than 100 characters"

@@ -84,6 +84,21 @@ def test_bands_find_a_pair_at_the_threshold(threshold: float) -> None:
     assert 1 - (1 - threshold ** (rows + 1)) ** (120 // (rows + 1)) < 0.99 or rows == 12
 
 
+@given(st.lists(st.lists(st.integers(0, 5), min_size=12, max_size=12), min_size=1, max_size=4))
+@settings(deadline=None)
+def test_candidates_are_those_that_share_a_hash_in_a_band(columns: list[list[int]]) -> None:
+    numbers = np.arange(12) * 3
+    groups = list(candidate_groups([np.array(column, dtype=np.uint64) for column in columns], numbers))
+    expected = []
+    for column in columns:
+        together = {value: {3 * i for i, v in enumerate(column) if v == value} for value in column}
+        expected.append({frozenset(each) for each in together.values() if len(each) > 1})
+    found = []
+    for pairs in groups:
+        found.append({frozenset(pairs[pairs[:, 0] == group, 1].tolist()) for group in pairs[:, 0]})
+    assert found == [each for each in expected if each]
+
+
 @pytest.mark.parametrize("unit", ["word", "character"])
 def test_similarity_is_the_definition(unit: str) -> None:
     for seed in range(10):
@@ -169,6 +184,16 @@ def test_form_letters_cost_bounded_comparisons() -> None:
     found = list(comparison.run(list(candidate_groups(bands[long].T, np.flatnonzero(long)))))
     assert all(each.similarity >= 0.8 for each in found)
     assert comparison.pairs <= 64 * len(texts)
+
+
+def test_texts_that_are_a_quarter_alike_are_hardly_ever_compared() -> None:
+    """P(compared) = 1 - (1 - s^rows)^bands is below one per cent for s = 0.27."""
+    common = words(100, 1)
+    texts = [" ".join(common + words(130, 100 + i)) for i in range(100)]
+    bands, long = band_hashes(texts, NearDuplicates())
+    comparison = Comparison(NearDuplicates(), lambda number: texts[number])
+    assert list(comparison.run(list(candidate_groups(bands[long].T, np.flatnonzero(long))))) == []
+    assert comparison.pairs < 400  # of 4,950
 
 
 # ---------------------------------------------------------------- overlap of the parts

@@ -15,6 +15,7 @@ import pytest
 import zstandard
 
 from yuyan.errors import DataError
+from yuyan.text.column import lines
 from yuyan.text.document import Document, read_written, write_documents
 from yuyan.text.read import Reading, choose_cutting, read_documents
 from yuyan.text.settings import DataConfig
@@ -158,6 +159,16 @@ def test_chinese_names_in_a_zip_made_by_windows(tmp_path: Path) -> None:
     data = (tmp_path / "a.zip").read_bytes().replace(b"x" * 8, "唐诗三百".encode("gb18030"))
     (tmp_path / "a.zip").write_bytes(data)
     assert [d.id for d in read_documents([tmp_path / "a.zip"])] == ["a.zip/唐诗三百.txt"]
+
+
+def test_the_limit_of_a_line_is_that_of_one_line() -> None:
+    assert list(lines(["abc", "\nabc\u2028", "\x0c\nabc", "def"], "x", limit=6)) == [
+        "abc\n",
+        "abc\u2028\x0c\n",
+        "abcdef",
+    ]
+    with pytest.raises(DataError, match="x:2: a record of more than"):
+        list(lines(["abc\n", "abc", "def", "g"], "x", limit=6))
 
 
 # ---------------------------------------------------------------- columns
