@@ -32,6 +32,7 @@ from yuyan.objectives import (
 from yuyan.objectives.base import sparse_token_loss
 from yuyan.objectives.ctc import CtcObjective, too_long
 from yuyan.objectives.replaced import draw
+from yuyan.tokens.special import Special
 
 IGNORE = -100
 
@@ -432,6 +433,13 @@ def test_a_preference_starts_at_log_2() -> None:
     item = {"prompt": [1], "chosen": [2, 3], "rejected": [4]}
     loss = objective.loss(with_reference(strong(decoder())), collate([objective.example(item, dice())]))
     assert loss.total.item() == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_a_preference_counts_unless_both_answers_are_missing() -> None:
+    objective = Preference().build(Letters(Special()))  # without an end mark, an empty answer has no label
+    items = [{"prompt": [1, 2], "chosen": [3], "rejected": []}, {"prompt": [1, 2], "chosen": [], "rejected": []}]
+    loss = objective.loss(with_reference(strong(decoder())), collate([objective.example(i, dice()) for i in items]))
+    assert loss.count.tolist() == [1, 0] and loss.total[0] > 0 and loss.total[1] == 0
 
 
 @pytest.mark.parametrize("config", [ReplacedToken(), Distil(), Preference()])
