@@ -267,7 +267,10 @@ def test_a_real_process_that_cleans_leaves_no_other_process(tmp_path: Path) -> N
     assert process.returncode == 130, said
     assert only_line(said) == "yuyan: stopped\n"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["text.txt"]
-    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    begun = time.monotonic()
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):  # one that was just starting ends by itself
+        assert time.monotonic() - begun < 20
+        time.sleep(0.05)
 
 
 def test_ctrl_c_of_the_real_command_and_the_command_it_names(tmp_path: Path) -> None:
