@@ -80,6 +80,8 @@ def test_the_tokens_left_alone() -> None:
 TEXT = "The unbelievable story of Zürich's extraordinary mathematicians, retold — 3 times! "
 CHINESE = "北京大学的学生在图书馆学习自然语言处理。他们明天去 the story 看 3 times 上海参观博物馆。"
 
+MIXED = CHINESE + "看 emitted hereditary 书 details"  # words that training has not seen, cut into several tokens
+
 
 @cache
 def tokenizer(kind: str) -> Tokenizer:
@@ -94,7 +96,9 @@ def tokenizer(kind: str) -> Tokenizer:
 
 
 @pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram", "char"])
-@pytest.mark.parametrize(("text", "segmenter"), [(TEXT, lambda: words_by_space), (CHINESE, chinese_words)])
+@pytest.mark.parametrize(
+    ("text", "segmenter"), [(TEXT, lambda: words_by_space), (CHINESE, chinese_words), (MIXED, chinese_words)]
+)
 def test_tokens_of_one_word_have_one_number(kind: str, text: str, segmenter: Callable[[], Segment]) -> None:
     """Against the offsets that the tokenizer library gives: the word of a token's first visible character."""
     tokens, segment = tokenizer(kind), segmenter()
