@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
+from collections.abc import Sequence
 
-from yuyan.models.network import Network
+import numpy as np
+import torch
+from torch import Tensor
+
+from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.attention import Heads
 from yuyan.nn.ffn import Mlp
 from yuyan.nn.head import Head, LanguageModelHead, ReplacedHead
@@ -58,3 +63,37 @@ def cycle(start: int, length: int, step: int = 1, period: int = 12) -> np.ndarra
 
 def dice(seed: int = 0) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, 3]))
+
+
+def strong(config: Network, seed: int = 0) -> NetworkModule:
+    """Weights large enough that nothing is hidden."""
+    model = config.build().eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    return model
+
+
+def log_softmax(scores: Sequence[float]) -> list[float]:
+    top = max(scores)
+    log_sum = top + math.log(math.fsum(math.exp(s - top) for s in scores))
+    return [s - log_sum for s in scores]
+
+
+def log_probs(scores: Tensor) -> list[list[list[float]]]:
+    """(B, T, V) scores as lists of log-probabilities."""
+    return [[log_softmax(token) for token in row] for row in scores.double().tolist()]
+
+
+def close(found: Tensor, wanted: Sequence[float]) -> None:
+    torch.testing.assert_close(found.double(), torch.tensor(wanted, dtype=torch.float64), rtol=2e-5, atol=2e-5)
+
+
+def rows(lengths: Sequence[int] = (13, 9, 11)) -> list[np.ndarray]:
+    return [cycle(3 * i, length, step=i + 1, period=20) for i, length in enumerate(lengths)]
+
+
+def chi_square(seen: Sequence[int] | np.ndarray, wanted: Sequence[float] | np.ndarray) -> float:
+    seen, wanted = np.asarray(seen, float), np.asarray(wanted, float)
+    return float(((seen - wanted) ** 2 / wanted).sum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_objectives import BOS, EOS, LETTERS, MASK, PAD, SENTINELS, Letters, dice
+from toy_objectives import BOS, EOS, LETTERS, MASK, PAD, SENTINELS, Letters, chi_square, dice
 
 from yuyan.errors import ConfigError, DataError, InputError
 from yuyan.objectives import Contrastive, Ctc, MaskedToken, Preference, PrefixLM, SpanCorruption, collate
@@ -21,10 +21,6 @@ from yuyan.tokens.special import Special
 from yuyan.tokens.train import BytePairConfig, CharConfig, UnigramConfig, WordPieceConfig, train_tokenizer
 
 IGNORE = -100
-
-
-def chi_square(seen: Sequence[int], wanted: Sequence[float]) -> float:
-    return sum((s - w) ** 2 / w for s, w in zip(seen, wanted, strict=True))
 
 
 # ---------------------------------------------------------------- masking
