@@ -26,13 +26,15 @@ def model_card(config: RunConfig, result: Trained, corpus: Corpus, context: int 
     scores = "\n".join(
         _row(name, score) for name, score in (("validation", result.validation), ("test", result.test)) if score
     )
-    settings = yaml.safe_dump({"model": dump(config.model), "train": dump(config.train)}, sort_keys=False)
+    settings = yaml.safe_dump(
+        {"model": dump(config.model), "adapt": dump(config.adapt), "train": dump(config.train)}, sort_keys=False
+    )
     return f"""---
 {header}---
 
 # {config.name}
 
-A causal language model with {result.parameters / 1e6:.2f} M parameters, trained from nothing on
+A causal language model with {result.parameters / 1e6:.2f} M parameters, {_origin(config)} on
 {corpus.train.bytes / 1e6:.2f} MB of text ({len(corpus.train):,} documents): {result.tokens:,} tokens seen,
 {result.epochs:.1f} epochs, {result.seconds:.0f} seconds.
 
@@ -40,7 +42,7 @@ A causal language model with {result.parameters / 1e6:.2f} M parameters, trained
 |---|---|---|---|---|
 {scores}
 
-The model reads {_context(context)}. It has seen only this text: it repeats what the text says, true or not, and nothing
+The model reads {_context(context)}. {_seen(config)}, true or not, and nothing
 was done to make it safe or private.
 
 ## Settings
@@ -48,6 +50,19 @@ was done to make it safe or private.
 ```yaml
 {settings}```
 """
+
+
+def _origin(config: RunConfig) -> str:
+    if config.model.kind != "pretrained":
+        return "trained from nothing"
+    how = {"full": "all weights", "freeze": "some weights", "lora": "low-rank adapters, merged here"}[config.adapt.kind]
+    return f"trained further from `{config.model.path.name}` ({how})"
+
+
+def _seen(config: RunConfig) -> str:
+    if config.model.kind == "pretrained":
+        return "It repeats what this text and that of its first training say"
+    return "It has seen only this text: it repeats what the text says"
 
 
 def _row(name: str, score: Likelihood) -> str:

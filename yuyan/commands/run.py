@@ -29,12 +29,15 @@ from typing import Annotated, Any, Literal, Self
 import torch
 from pydantic import Field, model_validator
 
+from yuyan.commands.pretrained import Pretrained
 from yuyan.config import COMMAND_LINE, Config, Place, Seed, dump, fingerprint, flatten, load_config, to_yaml
 from yuyan.errors import ConfigError, InputError
 from yuyan.generate.sampling import Sampling
 from yuyan.models.presets import ModelConfig
+from yuyan.nn.adapt import Adapt, Full, Lora
 from yuyan.objectives import NextToken, ObjectiveConfig
 from yuyan.store import claim_folder, write_json, write_text
+from yuyan.tasks.language_model import model_folder
 from yuyan.text import DataConfig
 from yuyan.tokens import TokenizerConfig
 from yuyan.tokens.train import BytePairConfig
@@ -136,9 +139,11 @@ class RunConfig(Config):
     data: RunData
     """The text."""
     tokenizer: Annotated[TokenizerConfig | From, Field(discriminator="kind")] = Field(default_factory=BytePairConfig)
-    """How text becomes tokens."""
-    model: ModelConfig
+    """How text becomes tokens; by default as the pre-trained model has it."""
+    model: Annotated[ModelConfig | Pretrained, Field(discriminator="kind")]
     """What to train."""
+    adapt: Adapt = Full()
+    """Which of its weights to train."""
     objective: ObjectiveConfig = NextToken()
     """What to train it for."""
     train: TrainConfig
@@ -147,6 +152,14 @@ class RunConfig(Config):
     """How to measure it on the way."""
     generate: Sampling = Sampling()
     """How to write samples."""
+
+    @model_validator(mode="after")
+    def _adapters_need_a_base(self) -> Self:
+        if isinstance(self.adapt, Lora) and (not isinstance(self.model, Pretrained) or self.model.add_blocks):
+            raise ValueError(
+                "adapt.kind lora needs model.kind pretrained, without add_blocks: adapters are for its weights"
+            )
+        return self
 
 
 def read_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -165,10 +178,14 @@ def read_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     )
     if data.prepared is not None:
         data = data.model_copy(update={"prepared": absolute(data.prepared, "data.prepared").resolve()})
-    tokenizer = config.tokenizer
+    model, tokenizer = config.model, config.tokenizer
+    if isinstance(model, Pretrained):
+        model = model.model_copy(update={"path": absolute(model.path, "model.path").resolve()})
     if isinstance(tokenizer, From):
         tokenizer = From(path=absolute(tokenizer.path, "tokenizer.path").resolve())
-    return config.model_copy(update={"data": data, "tokenizer": tokenizer})
+    elif isinstance(model, Pretrained) and "tokenizer" not in config.model_fields_set:
+        tokenizer = From(path=model_folder(model.path))
+    return config.model_copy(update={"data": data, "tokenizer": tokenizer, "model": model})
 
 
 def default_folder(config: RunConfig) -> Path:

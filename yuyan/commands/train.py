@@ -20,6 +20,7 @@ from yuyan.commands.card import model_card
 from yuyan.commands.corpus import Corpus, make_corpus
 from yuyan.commands.interrupt import StopRequest, stop_on_signal
 from yuyan.commands.leaving import tidy
+from yuyan.commands.pretrained import keep_adapter, save_model, start_network
 from yuyan.commands.run import (
     RunConfig,
     check_same,
@@ -117,14 +118,16 @@ class _Session:
     def __init__(self, config: RunConfig, folder: Path, corpus: Corpus):
         self.config, self.folder, self.corpus = config, folder, corpus
         torch.manual_seed(config.seed)
-        self.model: NetworkModule = config.model.build(corpus.vocab_size, config.seed)
+        self.model, self.base = start_network(config, corpus.tokenizer, noted(folder).get("base"))
+        if self.base is not None:
+            note(folder, base=self.base.sha256)
         self.context = readable_context(self.model.config, config.train.context)
         self.parameters = sum(p.numel() for p in self.model.parameters())
         self.objective: Objective = config.objective.build(corpus.tokenizer)
         learner = Learner(self.model, self.objective)
         kinds = parameter_kinds(learner)
+        self.exact = copy.deepcopy(self.model)  # float32, for files and reports
         weights = MasterWeights(learner, resolve(config.train.precision, torch.device("cpu")))
-        self.exact = copy.deepcopy(self.model).float()  # float32, for files and reports
         optimizer = config.train.optimizer.build(weights.masters, kinds)
         self.batches = self._batches()
         self.state = State(learner, weights, optimizer, self.batches)
@@ -219,7 +222,7 @@ class _Session:
         })  # fmt: skip
         if not score.bits_per_byte < self.state.best.get("bits_per_byte", math.inf):  # NaN is no improvement either
             self.state.best["looks_since"] = self.state.best.get("looks_since", 0) + 1
-        elif self._attempt(partial(self._exact_model().save, self.folder / "model"), last=last):
+        elif self._attempt(partial(save_model, self._exact_model(), self.base, self.folder / "model"), last=last):
             self.state.best = {"step": self.state.step, "bits_per_byte": score.bits_per_byte, "looks_since": 0}
         self.look_seconds = time.monotonic() - started
 
@@ -326,6 +329,7 @@ class _Session:
         write_text(self.folder / "report.html", run_page(self._story(result, report)))
         with publish_folder(self.folder / "model") as temporary:
             best.write(temporary)
+            keep_adapter(self.folder / "model", temporary)
             card = model_card(self.config, result, self.corpus, self.context)
             (temporary / "README.md").write_text(card, encoding="utf-8")
         return result

@@ -47,7 +47,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
         eager = any(t is not None and t.requires_grad for t in (hidden, weight, bias))
-        loss, gradients = _sweep(hidden, weight, bias, labels, None, with_gradients=eager)
+        loss, gradients = _sweep(
+            hidden, weight, bias, labels, None, with_gradients=eager, frozen=not weight.requires_grad
+        )
         ctx.save_for_backward(hidden, weight, bias, labels, *gradients)
         return loss
 
@@ -56,22 +58,25 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden, weight, bias, labels, *gradients = ctx.saved_tensors
         scored = upstream[labels != IGNORE]
         if len(scored) and not bool((scored == scored[0]).all()):
-            gradients = _sweep(hidden, weight, bias, labels, upstream, with_gradients=True)[1]
+            frozen = not ctx.needs_input_grad[1]
+            gradients = _sweep(hidden, weight, bias, labels, upstream, with_gradients=True, frozen=frozen)[1]
         elif len(scored) and float(scored[0]) != 1.0:
             gradients = [None if g is None else g * scored[0].to(g.dtype) for g in gradients]
         return gradients[0], gradients[1], gradients[2], None
 
 
 def _sweep(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, scale: Tensor | None, *, with_gradients: bool
-) -> tuple[Tensor, list[Tensor | None]]:
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, scale: Tensor | None, *,
+    with_gradients: bool, frozen: bool = False,
+) -> tuple[Tensor, list[Tensor | None]]:  # fmt: skip
+    """The losses and, if wanted, the gradients of hidden states, weight (None if it is frozen) and bias."""
     loss = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
     if not with_gradients:
         for part in _chunks(labels, weight):
             loss[part] = naive_linear_cross_entropy(hidden[part], weight, bias, labels[part])
         return loss, [None, None, None]
     d_hidden = torch.empty_like(hidden)
-    d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
+    d_weight = None if frozen else torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
     d_bias = None if bias is None else torch.zeros(bias.shape, dtype=torch.float32, device=bias.device)
     for part in _chunks(labels, weight):
         scores = F.linear(hidden[part], weight, bias).float()
@@ -84,9 +89,10 @@ def _sweep(
             d_bias += d_scores.sum(0)
         d_scores = d_scores.to(weight.dtype)
         torch.mm(d_scores, weight, out=d_hidden[part])
-        d_weight += d_scores.t() @ hidden[part]
+        if d_weight is not None:
+            d_weight += d_scores.t() @ hidden[part]
     return loss, [
         d_hidden,
-        d_weight.to(weight.dtype),
+        None if d_weight is None else d_weight.to(weight.dtype),
         None if d_bias is None or bias is None else d_bias.to(bias.dtype),
     ]

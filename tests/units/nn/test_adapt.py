@@ -23,6 +23,7 @@ from yuyan.nn.adapt import (
     trained_groups,
     unmerge,
 )
+from yuyan.nn.linear_cross_entropy import linear_cross_entropy
 
 EVERYTHING = Lora(targets=("all", "embedding.token"), rank=3, alpha=5)
 STACKED = [name for name in ALL if any("attention.inner" in n for n, _ in ALL[name].build().named_modules())]
@@ -269,3 +270,21 @@ def test_a_copy_is_independent() -> None:
     with torch.no_grad():
         next(iter(adapters_of(other).values())).up.zero_()
     assert not torch.equal(fixed_scores(other), fixed_scores(model))
+
+
+@pytest.mark.parametrize("weights", [torch.ones(9), torch.arange(9.0)])
+def test_a_frozen_table_costs_no_gradient_and_changes_no_other(weights: Tensor) -> None:
+    def gradients(frozen: bool) -> tuple[Tensor | None, ...]:
+        generator = torch.Generator().manual_seed(3)
+        hidden, table, bias = (
+            torch.randn(shape, generator=generator).requires_grad_() for shape in ((9, 4), (7, 4), (7,))
+        )
+        table.requires_grad_(not frozen)
+        labels = torch.tensor([0, 1, -100, 3, 4, 5, 6, -100, 2])
+        (linear_cross_entropy(hidden, table, bias, labels) * weights).sum().backward()
+        return hidden.grad, bias.grad, table.grad
+
+    hidden, bias, table = gradients(frozen=True)
+    expected = gradients(frozen=False)
+    assert table is None and expected[2] is not None
+    assert torch.equal(hidden, expected[0]) and torch.equal(bias, expected[1])
