@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
-from yuyan.commands.config import every_key
+from yuyan.commands.config import every_key, models_in
 from yuyan.commands.run import RunConfig, read_run_config
 from yuyan.config import build, dump
 
@@ -23,7 +24,7 @@ def test_there_are_configs_of_every_size() -> None:
 def test_it_builds_and_its_filled_form_builds_itself(file: Path) -> None:
     config = read_run_config(file)
     assert build(RunConfig, dump(config)) == config
-    network = config.model.network(getattr(config.tokenizer, "vocab_size", 512))
+    network = config.model.network(getattr(config.tokenizer, "vocab_size", None) or 512)
     assert network.hidden_size > 0
 
 
@@ -32,9 +33,17 @@ def test_every_key_says_what_it_means() -> None:
     assert not silent
 
 
-def test_there_are_not_too_many_keys() -> None:
-    keys = {key for key, _ in every_key(RunConfig) if not key.endswith(".kind") and ".architecture." not in key}
-    assert len(keys) <= MOST_KEYS, len(keys)
+def most_keys(model: type[BaseModel]) -> int:
+    """How many keys one file can hold: where there is a choice of kinds, the kind with the most."""
+    total = 0
+    for name, field in model.model_fields.items():
+        children = [most_keys(child) for child in models_in(field.annotation) if name != "architecture"]
+        total += max(children) if children else name != "kind"
+    return total
+
+
+def test_one_file_does_not_hold_too_many_keys() -> None:
+    assert 60 < most_keys(RunConfig) <= MOST_KEYS, most_keys(RunConfig)
 
 
 def test_the_bundled_text_is_what_its_script_makes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,23 +53,24 @@ def every_key(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, F
         key = f"{prefix}.{name}" if prefix else name
         yield key, field
         seen: set[str] = set()
-        for child in _models(field.annotation):
+        for child in models_in(field.annotation):
             for below, inner in every_key(child, key):
                 if below not in seen:
                     seen.add(below)
                     yield below, inner
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The configs that a field may hold."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
         return
     for argument in get_args(annotation):
-        yield from _models(argument)
+        yield from models_in(argument)
 
 
 def _type(field: FieldInfo) -> str:
-    kinds = [str(m.model_fields["kind"].default) for m in _models(field.annotation) if "kind" in m.model_fields]
+    kinds = [str(m.model_fields["kind"].default) for m in models_in(field.annotation) if "kind" in m.model_fields]
     if kinds:
         return " | ".join(kinds)
     return _name(field.annotation)
