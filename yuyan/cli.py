@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from yuyan.commands.interrupt import interrupt_on_signal
-from yuyan.console import console
+from yuyan.console import console, left_running
 from yuyan.errors import YuyanError
 from yuyan.store import to_json
 
@@ -210,6 +210,9 @@ def main() -> None:
     """Run the command line; never show a traceback for something the user can mend."""
     with interrupt_on_signal():
         code = _run()
+    if code == STOPPED and left_running():
+        sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -26,6 +28,7 @@ from rich.table import Table
 
 T = TypeVar("T")
 PLAIN_LINE_SECONDS = 5.0
+_INTERRUPTIBLE = "interruptible work"
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -114,6 +117,28 @@ def progress(description: str, total: float | None = None) -> Iterator[Task]:
         console=console, transient=True,
     ) as bar:  # fmt: skip
         yield _Bar(description, total, bar)
+
+
+def interruptible(work: Callable[[], T]) -> T:
+    """Do `work` in a thread of its own, so that Ctrl-C need not wait for a library which never looks for signals.
+
+    After an interruption the thread runs on, unheard: see `left_running`.
+    """
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name=_INTERRUPTIBLE, daemon=True).start()
+    return done.result()
+
+
+def left_running() -> bool:
+    """Whether `interruptible` work is still under way: the interpreter cannot be taken down in good order then."""
+    return any(thread.name == _INTERRUPTIBLE for thread in threading.enumerate())
 
 
 def track(items: Iterable[T], description: str, total: float | None = None) -> Iterator[T]:

@@ -20,6 +20,7 @@ from toy_runs import CONFIG, ROOT, SETTINGS, STORIES, outcome, remains
 
 from yuyan.cli import main
 from yuyan.commands.interrupt import stop_on_signal
+from yuyan.console import interruptible, left_running
 
 TRAIN = ["train", str(CONFIG), *SETTINGS]
 LADDER = ["ladder", str(STORIES), "--rungs", "unigram,bigram", "--budget", "10s"]
@@ -223,6 +224,20 @@ def test_outside_the_main_thread_nothing_is_caught() -> None:
     thread.join()
     assert said == [False]
     assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_ctrl_c_does_not_wait_for_a_library_that_never_looks() -> None:
+    assert interruptible(lambda: 3) == 3
+    with pytest.raises(ZeroDivisionError):
+        interruptible(lambda: 1 // 0)
+    assert not left_running()
+    go_on = threading.Event()
+    timer = threading.Timer(0.2, lambda: signal.raise_signal(signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(lambda: go_on.wait(60))
+    assert left_running()
+    go_on.set()
 
 
 # ---------------------------------------------------------------- real processes

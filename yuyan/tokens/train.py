@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
 import regex
@@ -19,7 +20,7 @@ from pydantic import Field
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from yuyan.config import Config, Seed
-from yuyan.console import warn
+from yuyan.console import interruptible, warn
 from yuyan.errors import ConfigError, DataError
 from yuyan.tokens.pattern import BLOCKS, LOSSLESS, SPACES, TIDY, WORDS
 from yuyan.tokens.sample import Sample, sample_texts
@@ -149,7 +150,7 @@ def train_with_report(texts: Iterable[str], config: TokenizerConfig) -> Trained:
     sample = sample_texts(texts, config.sample_bytes, config.seed, dense=dense)
     if not any(text.strip() for text in sample.texts):
         raise DataError("no text to train a tokenizer on: every document is empty or white space")
-    inner, notes = _TRAIN[type(config)](sample, config, len(control))
+    inner, notes = interruptible(partial(_TRAIN[type(config)], sample, config, len(control)))
     inner.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in control.values()])
     tokenizer = Tokenizer(inner.to_str(), _settings(control))
     _check_size(tokenizer, config)
