@@ -182,7 +182,9 @@ class Tally:
         self.characters_dropped += other["characters_dropped"]
         for reason, count in other["reasons"].items():
             self.reasons[reason] = self.reasons.get(reason, 0) + count
-        self.samples = [*self.samples, *map(tuple, other["samples"])][: SAMPLES * 8]
+        for ident, reason, text in other["samples"]:
+            if len(self.samples) < SAMPLES * 8 and sum(1 for each in self.samples if each[1] == reason) < SAMPLES:
+                self.samples.append((ident, reason, text))
 
     def report(self, name: str) -> StepReport:
         """The tally as part of the report, with five samples: of every reason one, before a second of any."""

@@ -20,6 +20,7 @@ from yuyan.errors import DataError, InputError, StorageError, YuyanError
 from yuyan.text import CleanConfig, DataConfig, Prepared, open_prepared, prepare
 from yuyan.text import pipeline as pipeline_module
 from yuyan.text.describe import describe
+from yuyan.text.parallel import _Workers
 
 WORDS = [f"{a}{b}" for a in ("ka", "lo", "mi", "ne", "pu", "ra", "so") for b in ("ba", "de", "fi", "go", "hu", "l")]
 HAN = "天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往秋收冬藏闰馀成岁律吕调阳云腾致雨露结为霜金生丽水玉出昆冈剑号巨阙珠称夜光"
@@ -116,11 +117,12 @@ def test_the_manifest_has_hashes_of_what_went_in_and_came_out(tmp_path: Path) ->
 def test_the_result_does_not_depend_on_processes_place_or_file_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    folder = corpus(tmp_path / "corpus")
+    in_one_batch = contents(prepare([folder], config(), tmp_path / "out0"))
     monkeypatch.setattr("yuyan.text.build.SMALL", 0)
     monkeypatch.setattr("yuyan.text.build.BATCH", 5000)
-    folder = corpus(tmp_path / "corpus")
     results = [contents(prepare([folder], config(processes=n), tmp_path / f"out{n}")) for n in (1, 2, 3)]
-    assert results[0] == results[1] == results[2]
+    assert in_one_batch == results[0] == results[1] == results[2]
     (tmp_path / "else").mkdir()
     moved = folder.rename(tmp_path / "else" / "corpus")
     os.utime(moved / "a.jsonl", (1, 1))
@@ -307,6 +309,11 @@ def test_a_cleaning_process_that_dies_is_reported(tmp_path: Path, monkeypatch: p
     with pytest.raises(YuyanError, match=r"a cleaning process ended early .* try data\.processes=1"):
         prepare([corpus(tmp_path / "corpus")], config(processes=2), tmp_path / "out")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["corpus"]
+
+
+def test_ctrl_c_does_not_reach_the_cleaning_processes() -> None:
+    with _Workers(CleanConfig(), seed=0, drop=True, processes=1) as workers:
+        assert os.getsid(workers.processes[0].pid) == workers.processes[0].pid
 
 
 _PREPARE = """
