@@ -232,7 +232,7 @@ def test_ctrl_c_does_not_wait_for_a_library_that_never_looks() -> None:
         interruptible(lambda: 1 // 0)
     assert not left_running()
     go_on = threading.Event()
-    timer = threading.Timer(0.2, lambda: signal.raise_signal(signal.SIGINT))
+    timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         interruptible(lambda: go_on.wait(60))
