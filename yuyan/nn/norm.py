@@ -41,11 +41,12 @@ class RMSNorm(Config):
 
 
 class RMSNormModule(nn.RMSNorm):
-    """RMSNorm; on a CPU with half the passes over memory of PyTorch's, which is put together from single operations."""
+    """RMSNorm; when training on a CPU with half the passes over memory of PyTorch's, which is put together from single operations."""
 
     def forward(self, x: Tensor) -> Tensor:
         assert self.eps is not None
-        if x.device.type == "cpu" and x.dtype == self.weight.dtype and not under_transform():
+        fast = x.device.type == "cpu" and x.dtype == self.weight.dtype
+        if fast and torch.is_grad_enabled() and not under_transform():
             out: Tensor = _RootMeanSquare.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
             return out
         plain: Tensor = super().forward(x)

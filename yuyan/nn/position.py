@@ -182,9 +182,15 @@ class RelativeBiasPosition(PositionModule):
         self.table = nn.Embedding(config.num_buckets, heads)
 
     def bias(self, places: Places) -> Tensor:
-        offset = places.key[:, None, :] - places.query[:, :, None]
-        bias: Tensor = self.table(self.bucket(offset)).permute(0, 3, 1, 2)
-        return bias
+        if places.query.shape[0] > 1:
+            offset = places.key[:, None, :] - places.query[:, :, None]
+            bias: Tensor = self.table(self.bucket(offset)).permute(0, 3, 1, 2)
+            return bias
+        # Alike rows have no gaps: each distance is looked up once, and every query sees a window of them.
+        queries, keys = places.query.shape[1], places.key.shape[1]
+        offset = torch.arange(1 - places.start - queries, keys - places.start, device=places.key.device)
+        distances: Tensor = self.table(self.bucket(offset)).T.contiguous()  # (H, T + S - 1)
+        return distances.unfold(1, keys, 1).flip(1)[None]
 
     def bucket(self, offset: Tensor) -> Tensor:
         """The bucket of each `key - query`."""

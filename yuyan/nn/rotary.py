@@ -159,8 +159,8 @@ def rotate(heads: Tensor, rotation: Rotation | None) -> Tensor:
     if rotation is None:
         return heads
     cos, sin = rotation.of_type(heads.dtype)
-    if under_transform():
-        return heads * cos + heads.roll(heads.shape[-1] // 2, -1) * sin
+    if under_transform() or not torch.is_grad_enabled():
+        return torch.addcmul(heads * cos, heads.roll(heads.shape[-1] // 2, -1), sin)
     out: Tensor = _Turn.apply(heads, cos, sin)  # type: ignore[no-untyped-call]
     return out
 
