@@ -69,6 +69,7 @@ def tokenizer(kind: str) -> Tokenizer:
 def test_the_vocabulary_has_the_wanted_size_and_all_roles(kind: str, tokenizer: Tokenizer) -> None:
     wanted = KINDS[kind]
     assert wanted.vocab_size is None or len(tokenizer) <= wanted.vocab_size
+    assert tokenizer.kind == wanted.kind
     special = tokenizer.special
     ids = [special.bos, special.eos, special.pad, special.mask, *special.sentinels]
     assert None not in ids[:3] and (special.mask is not None) == wanted.mask

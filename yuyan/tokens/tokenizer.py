@@ -49,9 +49,10 @@ class Tokenizer:
         added = {i: token.content for i, token in self._inner.get_added_tokens_decoder().items() if token.special}
         self.special = resolve(names_in(settings), added, self._inner.token_to_id)
         structure = json.loads(content)
-        self.kind: str = structure["model"].get("type", "BPE").lower()
         self._local = _cuts_locally(structure)
         self._characters = _characters(structure, self._inner, self.special.unk)
+        model = str(structure["model"].get("type", "BPE")).lower().removesuffix("level")
+        self.kind = "char" if self._characters is not None else model
 
     # ------------------------------------------------------------ what it is
 
