@@ -1,0 +1,145 @@
+"""The same model gives the same tokens and the same scores in Python, on the command line, and from a copied folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toy_runs import CONFIG, SETTINGS, STORIES
+
+import yuyan
+from yuyan.cli import main
+from yuyan.commands.run import read_run_config
+from yuyan.commands.train import train_command
+from yuyan.tasks.language_model import LanguageModel
+
+PROMPTS = ("Anna found", "小明在河边", "")
+CHOICES: list[dict[str, Any]] = [
+    {"temperature": 0.0, "max_tokens": 16},
+    {"temperature": 1.1, "seed": 7, "max_tokens": 16},
+    {"temperature": 0.9, "top_k": 30, "top_p": 0.8, "seed": 3, "max_tokens": 10},
+]
+SEPARATE = """
+import json, sys, yuyan
+model = yuyan.load(sys.argv[1])
+print(json.dumps([model.generate(prompt, **settings) for prompt, settings in json.loads(sys.argv[2])]))
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    train_command(read_run_config(CONFIG, [*SETTINGS, "evaluate.tokens=200000"]), out, resume=False)
+    return out
+
+
+@pytest.fixture(scope="module")
+def rung(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An n-gram model on the same text."""
+    out = tmp_path_factory.mktemp("ladders") / "ladder"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert command(monkeypatch, "ladder", str(STORIES), "--rungs", "kn3", "--budget", "10s", "--out", str(out)) == 0
+    return out / "rungs" / "kn3"
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["yuyan", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def options(settings: dict[str, Any]) -> list[str]:
+    return [word for key, value in settings.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+
+
+CASES = [(prompt, settings) for prompt in PROMPTS for settings in CHOICES]
+
+
+@pytest.mark.parametrize("kind", ["run", "rung"])
+def test_python_command_line_and_a_copied_folder_write_the_same(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    place: Path = request.getfixturevalue(kind)
+    model = yuyan.load(place)
+    python = [model.generate(prompt, **settings) for prompt, settings in CASES]
+    assert python == [model.generate(prompt, **settings) for prompt, settings in CASES], "nothing is left over"
+    assert python == ["".join(model.stream(prompt, sampling(settings))) for prompt, settings in CASES]
+    capsys.readouterr()
+    shell = []
+    for prompt, settings in CASES:
+        assert command(monkeypatch, "generate", str(place), prompt, "--no-echo", *options(settings)) == 0
+        shell.append(capsys.readouterr().out.removesuffix("\n"))
+    assert shell == python
+    shutil.copytree(place / "model", tmp_path / "exported")
+    done = subprocess.run(
+        [sys.executable, "-c", SEPARATE, str(tmp_path / "exported"), json.dumps(CASES)],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == python
+    assert len(set(python)) >= 7, "the cases differ"
+
+
+def sampling(settings: dict[str, Any]) -> Any:
+    from yuyan.generate import Sampling
+
+    return Sampling(**settings)
+
+
+def test_the_echo_is_the_prompt(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(monkeypatch, "generate", str(run), "Anna found", *options(CHOICES[1])) == 0
+    written = yuyan.load(run).generate("Anna found", **CHOICES[1])
+    assert capsys.readouterr().out == f"Anna found{written}\n"
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_the_report_says_what_evaluate_says(
+    split: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (report,) = (run / "reports").iterdir()
+    reported = json.loads(report.read_text())[split]
+    capsys.readouterr()
+    assert command(monkeypatch, "evaluate", str(run), str(run / "data" / f"{split}.jsonl"), "--json") == 0
+    evaluated = json.loads(capsys.readouterr().out)
+    assert evaluated.keys() == reported.keys()
+    for key, value in evaluated.items():
+        assert value == pytest.approx(reported[key], rel=1e-9), key
+
+
+def test_the_report_of_a_rung_says_what_evaluate_says(
+    rung: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reported = json.loads((rung / "rung.json").read_text())
+    capsys.readouterr()
+    text = rung.parents[1] / "data" / f"{reported['held_out']}.jsonl"
+    assert command(monkeypatch, "evaluate", str(rung), str(text), "--json") == 0
+    evaluated = json.loads(capsys.readouterr().out)
+    assert evaluated["bits_per_byte"] == pytest.approx(reported["bits_per_byte"], rel=1e-9)
+    assert evaluated["interval"] == pytest.approx(reported["interval"], rel=1e-9)
+
+
+def test_the_last_look_is_the_report(run: Path) -> None:
+    """While training all of the validation text was read too, in the format that training computes in."""
+    looks = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines() if "validation" in line]
+    (report,) = (run / "reports").iterdir()
+    best = min(look["validation"]["bits_per_byte"] for look in looks)
+    assert json.loads(report.read_text())["validation"]["bits_per_byte"] == pytest.approx(best, rel=2e-3)
+
+
+def test_the_number_of_threads_changes_no_greedy_token(run: Path) -> None:
+    model, before = LanguageModel.load(run), torch.get_num_threads()
+    try:
+        texts = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            texts.append([model.generate(prompt, temperature=0, max_tokens=16) for prompt in PROMPTS])
+    finally:
+        torch.set_num_threads(before)
+    assert texts[0] == texts[1]
