@@ -159,3 +159,8 @@ def hidden_of(model: NetworkModule, ids: Tensor, mask: Tensor | None = None) -> 
     if model.decoder is None:
         return model.encode(ids, mask)
     return model.decode(ids, mask, **memory_of(model, ids.shape[0]))
+
+
+def same(a: NetworkModule, b: NetworkModule) -> bool:
+    pairs = zip(a.state_dict().items(), b.state_dict().items(), strict=True)
+    return a.config == b.config and all(x == y and torch.equal(s, t) for (x, s), (y, t) in pairs)

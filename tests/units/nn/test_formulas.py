@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
 import torch
 import torch.nn.functional as F
+from naive import Matrix, attention, near, places, product, rows, softmax
 from torch import Tensor, nn
 
 from yuyan.nn.attention import Attention, Heads, View
@@ -26,7 +28,6 @@ from yuyan.nn.position import (
     Sinusoidal,
     alibi_slopes,
 )
-from yuyan.nn.recurrent import AdditiveAttention, MultiplicativeAttention, Recurrent
 from yuyan.nn.residual import PostNorm, PreNorm
 from yuyan.nn.rotary import (
     DynamicScaling,
@@ -37,55 +38,14 @@ from yuyan.nn.rotary import (
     rotate,
 )
 
-Matrix = list[list[float]]
+# ---------------------------------------------------------------- attention
 
 
 @pytest.fixture(autouse=True)
-def float64() -> object:
+def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
-
-
-def rows(x: Tensor) -> Matrix:
-    listed: Matrix = x.detach().double().tolist()
-    return listed
-
-
-def product(x: Matrix, weight: Tensor, bias: Tensor | None = None) -> Matrix:
-    """x W^T + b, entry by entry."""
-    w, b = rows(weight), [0.0] * weight.shape[0] if bias is None else bias.tolist()
-    return [[sum(xi * wi for xi, wi in zip(r, v, strict=True)) + c for v, c in zip(w, b, strict=True)] for r in x]
-
-
-def softmax(scores: list[float]) -> list[float]:
-    top = max(scores)
-    weights = [math.exp(s - top) for s in scores]
-    return [w / sum(weights) for w in weights]
-
-
-def attention(q: Matrix, k: Matrix, v: Matrix, scale: float, blocked: list[list[bool]], low: float) -> Matrix:
-    """softmax(Q K^T scale + mask) V, with `low` where the mask blocks."""
-    out = []
-    for query, hidden in zip(q, blocked, strict=True):
-        scores = [
-            scale * sum(a * b for a, b in zip(query, key, strict=True)) + (low if h else 0.0)
-            for key, h in zip(k, hidden, strict=True)
-        ]
-        weights = softmax(scores)
-        out.append([sum(w * value[d] for w, value in zip(weights, v, strict=True)) for d in range(len(v[0]))])
-    return out
-
-
-def near(actual: Tensor, expected: object, tolerance: float = 1e-12) -> None:
-    torch.testing.assert_close(actual.double(), torch.tensor(expected), rtol=tolerance, atol=tolerance)
-
-
-def places(shape: tuple[int, int], **given: Tensor) -> object:
-    return NoCache().place(shape, torch.device("cpu"), **given)
-
-
-# ---------------------------------------------------------------- attention
 
 
 @pytest.mark.parametrize(
@@ -223,9 +183,9 @@ def turned(x: list[float], position: int, rates: list[float], magnitude: float =
     ],
 )
 def test_rotary_positions(scaling: object, rates: list[float], magnitude: float) -> None:
-    module = Rotary(theta=1000.0, scaling=scaling).build(6, 1, 6)  # type: ignore[arg-type]
+    module = Rotary(theta=1000.0, scaling=scaling).build(6, 1, 6)
     x = torch.randn(1, 20, 2, 6)
-    out = rotate(x, module.rotation(places((1, 20))))  # type: ignore[arg-type]
+    out = rotate(x, module.rotation(places((1, 20))))
     for head in range(2):
         expected = [turned(x[0, t, head].tolist(), t, rates, magnitude) for t in range(20)]
         near(out[0, :, head], expected, 1e-5)
@@ -235,17 +195,17 @@ def test_dynamic_scaling_forgets_the_length_of_the_last_text() -> None:
     scaling = DynamicScaling(factor=2.0, original_max_position_embeddings=10)
     module = Rotary(scaling=scaling).build(6, 1, 6)
     x = torch.randn(1, 12, 1, 6)
-    short = rotate(x, module.rotation(places((1, 12))))  # type: ignore[arg-type]
+    short = rotate(x, module.rotation(places((1, 12))))
     longer = torch.cat((x, torch.randn(1, 28, 1, 6)), 1)
-    long = rotate(longer, module.rotation(places((1, 40))))  # type: ignore[arg-type]
+    long = rotate(longer, module.rotation(places((1, 40))))
     assert not torch.equal(long[:, :12], short)
-    assert torch.equal(rotate(x, module.rotation(places((1, 12)))), short)  # type: ignore[arg-type]
+    assert torch.equal(rotate(x, module.rotation(places((1, 12)))), short)
 
 
 def test_rotated_scores_depend_on_distance_alone() -> None:
     module = Rotary(theta=100.0).build(8, 1, 8)
     q, k = torch.randn(8), torch.randn(8)
-    both = rotate(torch.stack((q, k)).expand(30, 2, 8)[None], module.rotation(places((1, 30))))  # type: ignore[arg-type]
+    both = rotate(torch.stack((q, k)).expand(30, 2, 8)[None], module.rotation(places((1, 30))))
     scores = both[0, :, 0] @ both[0, :, 1].T
     for distance in (0, 3, 11):
         near(scores.diagonal(-distance), [float(scores[distance, 0])] * (30 - distance), 1e-5)
@@ -299,7 +259,7 @@ def test_relative_buckets(bidirectional: bool) -> None:
     module = RelativeBiasPosition(RelativeBias(bidirectional=bidirectional), 2)
     offsets = [o for o in range(-300, 301) if abs(o) not in (16, 32, 64)]  # exact powers are rounded as in float32
     assert module.bucket(torch.tensor(offsets)).tolist() == [bucket(o) for o in offsets]
-    bias = module.bias(places((1, 4)))  # type: ignore[arg-type]
+    bias = module.bias(places((1, 4)))
     for query in range(4):
         for key in range(4):
             assert torch.equal(bias[0, :, query, key], module.table.weight[bucket(key - query)])
@@ -312,7 +272,7 @@ def test_alibi(heads: int) -> None:
         assert slopes == [2 ** (-8 * (i + 1) / heads) for i in range(heads)]
     else:
         assert slopes == [2**-2, 2**-4, 2**-6, 2**-8, 2**-1, 2**-3]
-    bias = Alibi().build(8, heads, 8).bias(places((1, 5)))  # type: ignore[arg-type]
+    bias = Alibi().build(8, heads, 8).bias(places((1, 5)))
     assert bias is not None
     near(bias[0], [[[-s * abs(q - k) for k in range(5)] for q in range(5)] for s in slopes], 1e-6)
 
@@ -338,9 +298,9 @@ def test_layer_norm_and_rms_norm() -> None:
         add = [0.0] * 5 if shift is None else shift.tolist()
         return [[a * w + s for a, w, s in zip(r, weight.tolist(), add, strict=True)] for r in matrix]
 
-    near(layer(x), scaled(centred, layer.weight, layer.bias))  # type: ignore[arg-type]
-    near(plain(x), scaled(centred, plain.weight))  # type: ignore[arg-type]
-    near(rms(x), scaled(squares, rms.weight))  # type: ignore[arg-type]
+    near(layer(x), scaled(centred, layer.weight, layer.bias))
+    near(plain(x), scaled(centred, plain.weight))
+    near(rms(x), scaled(squares, rms.weight))
 
 
 def test_residuals() -> None:
@@ -393,108 +353,6 @@ def test_the_probability_of_the_next_token_is_a_softmax_of_scores() -> None:
     labels = [2, 0, 5]
     loss = F.cross_entropy(F.linear(hidden, table), torch.tensor(labels), reduction="none")
     near(loss, [-math.log(p[label]) for p, label in zip(expected, labels, strict=True)])
-
-
-# ---------------------------------------------------------------- recurrent cells
-
-
-def sigmoid(v: float) -> float:
-    return 1 / (1 + math.exp(-v))
-
-
-def step(
-    cell: str, x: list[float], h: list[float], c: list[float], layer: tuple[Tensor, ...]
-) -> tuple[list[float], list[float]]:
-    """One token through one layer, gate by gate."""
-    w, u, b, d = layer
-    size = len(h)
-    left, right = product([x], w, b)[0], product([h], u, d)[0]
-    cut = [slice(i * size, (i + 1) * size) for i in range(len(left) // size)]
-    if cell == "rnn":
-        return [math.tanh(a + r) for a, r in zip(left, right, strict=True)], c
-    if cell == "gru":
-        reset, update = ([sigmoid(a + r) for a, r in zip(left[s], right[s], strict=True)] for s in cut[:2])
-        new = [math.tanh(a + g * r) for a, g, r in zip(left[cut[2]], reset, right[cut[2]], strict=True)]
-        return [(1 - z) * n + z * old for z, n, old in zip(update, new, h, strict=True)], c
-    enter, forget, out = ([sigmoid(a + r) for a, r in zip(left[cut[i]], right[cut[i]], strict=True)] for i in (0, 1, 3))
-    new = [math.tanh(a + r) for a, r in zip(left[cut[2]], right[cut[2]], strict=True)]
-    c = [f * old + i * n for f, old, i, n in zip(forget, c, enter, new, strict=True)]
-    return [o * math.tanh(v) for o, v in zip(out, c, strict=True)], c
-
-
-def run(cell: str, module: nn.RNNBase, x: Matrix, layer: int, backwards: bool = False) -> Matrix:
-    """A text through one direction of one layer."""
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    weights = tuple(getattr(module, f"{n}_l{layer}" + ("_reverse" if backwards else "")) for n in names)
-    h = c = [0.0] * module.hidden_size
-    out = []
-    for token in reversed(x) if backwards else x:
-        h, c = step(cell, token, h, c, weights)
-        out.append(h)
-    return out[::-1] if backwards else out
-
-
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-@pytest.mark.parametrize("both", [False, True])
-def test_recurrent_layers(cell: str, both: bool) -> None:
-    torch.manual_seed(5)
-    side = Recurrent(cell=cell, num_layers=2, bidirectional=both).build(3, 4)  # type: ignore[arg-type]
-    x = torch.randn(1, 6, 3)
-    out = side(x, places((1, 6)), None, None, NoCache())
-    hidden = rows(x[0])
-    for layer in range(2):
-        forward = run(cell, side.cell, hidden, layer)
-        backward = run(cell, side.cell, hidden, layer, backwards=True) if both else [[] for _ in hidden]
-        hidden = [a + b for a, b in zip(forward, backward, strict=True)]
-    near(out[0], hidden)
-
-
-def test_additive_attention() -> None:
-    """score(s, m) = v . tanh(W s + U m) (Bahdanau 2015, A.1.2)."""
-    module, query, memory = AdditiveAttention(4, 3), torch.randn(1, 2, 4), torch.randn(1, 5, 4)
-    s, m = product(rows(query[0]), module.query_proj.weight), product(rows(memory[0]), module.key_proj.weight)
-    v = module.score_proj.weight[0].tolist()
-    expected = []
-    for left in s:
-        weights = softmax([sum(w * math.tanh(a + b) for w, a, b in zip(v, left, right, strict=True)) for right in m])
-        expected.append([sum(w * r[d] for w, r in zip(weights, rows(memory[0]), strict=True)) for d in range(4)])
-    near(module(query, memory, None, NoCache())[0], expected)
-
-
-def test_multiplicative_attention() -> None:
-    """score(h, m) = h . W m (Luong 2015, section 3.1)."""
-    module, query, memory = MultiplicativeAttention(4), torch.randn(1, 2, 4), torch.randn(1, 5, 4)
-    keys = product(rows(memory[0]), module.key_proj.weight)
-    expected = attention(rows(query[0]), keys, rows(memory[0]), 1.0, [[False] * 5] * 2, 0.0)
-    near(module(query, memory, None, NoCache())[0], expected)
-
-
-@pytest.mark.parametrize("kind", ["additive", "multiplicative"])
-def test_a_recurrent_decoder_over_a_memory(kind: str) -> None:
-    """Bahdanau reads with the last state and feeds what it read; Luong reads after the step; both join by tanh."""
-    torch.manual_seed(6)
-    side = Recurrent.model_validate({"cell": "gru", "num_layers": 1, "cross": {"kind": kind}}).build(3, 4)
-    x, memory = torch.randn(1, 5, 3), torch.randn(1, 6, 4)
-    out = side(x, places((1, 5)), memory, None, NoCache())
-    mean = [[sum(column) / 6 for column in zip(*rows(memory[0]), strict=True)]]
-    assert side.first_state is not None and side.memory_attention is not None and side.combine is not None
-    h = [math.tanh(v) for v in product(mean, side.first_state.weight, side.first_state.bias)[0]]
-    weights = tuple(getattr(side.cell, f"{n}_l0") for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
-
-    def read(state: list[float]) -> list[float]:
-        context: list[float] = side.memory_attention(torch.tensor([[state]]), memory, None, NoCache())[0, 0].tolist()
-        return context
-
-    expected = []
-    for token in rows(x[0]):
-        if kind == "additive":
-            context = read(h)
-            h, _ = step("gru", token + context, h, [], weights)
-        else:
-            h, _ = step("gru", token, h, [], weights)
-            context = read(h)
-        expected.append([math.tanh(v) for v in product([context + h], side.combine.weight)[0]])
-    near(out[0], expected)
 
 
 def test_the_sizes_of_slopes_fall() -> None:
