@@ -20,6 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors import SafetensorError
+
 from yuyan.errors import CheckpointCorrupt, InputError, StorageError
 
 MANIFEST = "manifest.json"
@@ -35,7 +37,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Turn the system's refusals into one line that names the path and the remedy."""
     try:
         yield
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         remedy = {
             errno.ENOSPC: "the disk is full; free some space and run the same command again",
             errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
@@ -45,8 +47,15 @@ def storage_errors(path: Path) -> Iterator[None]:
             errno.EPERM: "no permission to write here; choose another folder with --out",
             errno.ENOTDIR: "a part of this path is a file, not a folder; choose another folder with --out",
             errno.ENAMETOOLONG: "the name is too long; choose a shorter one with --out",
-        }.get(error.errno or 0, error.strerror or str(error))
+        }.get(_number(error), (error.strerror if isinstance(error, OSError) else None) or str(error))
         raise StorageError(f"{_short(path)}: cannot be written: {remedy}") from error
+
+
+def _number(error: OSError | SafetensorError) -> int:
+    if isinstance(error, OSError):
+        return error.errno or 0
+    found = re.search(r"os error (\d+)", str(error))
+    return int(found[1]) if found else 0
 
 
 def _short(path: Path) -> str:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from yuyan import console
-from yuyan.errors import CheckpointCorrupt, DataError, StorageError
+from yuyan.errors import CheckpointCorrupt, DataError
 from yuyan.store import storage_errors, write_atomically, write_json
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -157,7 +157,4 @@ def _remove_others(folder: Path, kept: list[str]) -> None:
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
     with write_atomically(path) as temporary:
-        try:
-            save_file(tensors, os.fspath(temporary), metadata={"format": "pt"})
-        except SafetensorError as error:
-            raise StorageError(f"{path}: cannot be written: {error}") from error
+        save_file(tensors, os.fspath(temporary), metadata={"format": "pt"})

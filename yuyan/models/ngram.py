@@ -31,7 +31,7 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from yuyan.config import Config, build, dump
-from yuyan.errors import CheckpointCorrupt, DataError, StorageError
+from yuyan.errors import CheckpointCorrupt, DataError
 from yuyan.models.kneser_ney import estimate
 from yuyan.models.trie import NONE, Finder, Floats, Ints, Level, check_ids, faults, join_documents, preceding_nodes
 from yuyan.store import storage_errors, verify, write_atomically, write_json, write_manifest
@@ -240,10 +240,7 @@ class NGram:
         }
         shape = NGramShape(order=self.order, vocab_size=self.vocab_size, bos=self.bos, eos=self.eos)
         with write_atomically(folder / WEIGHTS) as temporary:
-            try:
-                save_file(tensors, temporary)
-            except SafetensorError as error:
-                raise StorageError(f"{folder / WEIGHTS}: cannot be written: {error}") from error
+            save_file(tensors, temporary)
         write_json(folder / CONFIG, dump(NGramFile(architecture=shape)))
         with storage_errors(folder):
             write_manifest(folder)
