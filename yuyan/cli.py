@@ -6,6 +6,7 @@ The verbs live in `yuyan.commands`; each is imported when it is used, so that `y
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -208,6 +209,8 @@ def config_explain(key: Annotated[str | None, typer.Argument(help="A key, such a
 
 def main() -> None:
     """Run the command line; never show a traceback for something the user can mend."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # where it cannot show a character, a ? is better than no text at all
+        sys.stdout.reconfigure(errors="replace")
     with interrupt_on_signal():
         code = _run()
     if code == STOPPED and left_running():
