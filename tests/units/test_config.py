@@ -88,7 +88,7 @@ def test_a_wrong_override_is_named(tmp_path: Path) -> None:
         load_config(Outer, write(tmp_path, ""), ["train.lrr=1"])
     with pytest.raises(ConfigError, match=r"written key\.sub=value"):
         parse_override("train.lr")
-    with pytest.raises(ConfigError, match="seed holds 1, which has no key .x."):
+    with pytest.raises(ConfigError, match=r"seed holds 1, which has no key .x."):
         load_config(Outer, write(tmp_path, "seed: 1"), ["seed.x=1"])
 
 

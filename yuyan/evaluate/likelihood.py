@@ -140,7 +140,10 @@ def _carried(model: NetworkModule, documents: Sequence[np.ndarray], chunk: int =
     for start in range(0, len(order), rows):
         group = order[start : start + rows]
         longest = len(documents[group[0]]) - 1
-        input_ids, labels = torch.zeros(len(group), longest, dtype=torch.int64), torch.full((len(group), longest), IGNORE)
+        input_ids, labels = (
+            torch.zeros(len(group), longest, dtype=torch.int64),
+            torch.full((len(group), longest), IGNORE),
+        )
         for row, index in enumerate(group):
             ids = torch.from_numpy(documents[index])
             input_ids[row, : len(ids) - 1], labels[row, : len(ids) - 1] = ids[:-1], ids[1:]
