@@ -18,7 +18,6 @@ import csv
 import gzip
 import hashlib
 import json
-import multiprocessing
 import os
 import random
 import re
@@ -280,7 +279,7 @@ def main() -> None:
         rows = compare((10 if given.quick else given.megabytes) * 1_000_000, folder)
     finally:
         shutil.rmtree(folder)
-    print(json.dumps({"bench": "text", "rows": rows, "cores": multiprocessing.cpu_count()}))
+    print(json.dumps({"bench": "text", "rows": rows, "cores": os.cpu_count()}))
 
 
 if __name__ == "__main__":
