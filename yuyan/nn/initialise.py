@@ -1,7 +1,7 @@
 """Published starting points for the weights, drawn from a seed of their own: the global random state is not touched.
 
 Matrices and embeddings are normal with a small deviation; the projections that write into the residual stream are
-divided by the root of how many there are (GPT-2); recurrent cells are uniform in +-1/sqrt(D) with an open forget gate
+divided by the root of how many there are (GPT-2), queries of an attention without a scale are that much smaller (T5); recurrent cells are uniform in +-1/sqrt(D) with an open forget gate
 (Jozefowicz 2015); norms are one, biases zero.
 """
 
@@ -40,7 +40,7 @@ class Initialisation(Config):
 def initialise(model: nn.Module, config: Initialisation, seed: int) -> None:
     """Set every parameter of `model` in place; the same on every device."""
     generator = torch.Generator().manual_seed(seed)
-    outputs = dict(_outputs(model))
+    factors = dict(_factors(model, config))
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.RNNBase):
@@ -48,31 +48,33 @@ def initialise(model: nn.Module, config: Initialisation, seed: int) -> None:
             elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
                 module.reset_parameters()
             else:
+                std = config.std * factors.get(module, 1.0)
+                if isinstance(module, nn.Embedding) and config.embedding_std is not None:
+                    std = config.embedding_std
                 for parameter in module.parameters(recurse=False):
-                    _plain(module, parameter, config, outputs.get(module, 1.0), generator)
+                    _plain(parameter, std, generator)
 
 
-def _outputs(model: nn.Module) -> Iterator[tuple[nn.Module, float]]:
-    """The projections into a residual stream, with what their deviation is multiplied by."""
+def _factors(model: nn.Module, config: Initialisation) -> Iterator[tuple[nn.Module, float]]:
+    """The matrices whose deviation is another one, with what it is multiplied by."""
     for stack in model.modules():
-        if isinstance(stack, StackModule):
-            parts = stack.config.num_layers * (3 if stack.config.cross else 2)
-            for part in stack.modules():
-                if isinstance(part, Attention):
-                    yield part.o_proj, parts**-0.5
-                elif isinstance(part, MlpModule | GatedModule):
-                    yield part.down_proj, parts**-0.5
+        if not isinstance(stack, StackModule):
+            continue
+        count = stack.config.num_layers * (3 if stack.config.cross else 2)
+        into_stream = 0.0 if config.zero_output else count**-0.5 if config.residual_scaling else 1.0
+        for part in stack.modules():
+            if isinstance(part, MlpModule | GatedModule):
+                yield part.down_proj, into_stream
+            if isinstance(part, Attention):
+                yield part.o_proj, into_stream
+                if part.config.scale is not None:  # scores are to start as small as with a scale of 1 / sqrt(K)
+                    yield part.q_proj, part.head_size**-0.5 / part.config.scale
 
 
-def _plain(
-    module: nn.Module, parameter: Tensor, config: Initialisation, factor: float, generator: torch.Generator
-) -> None:
-    if parameter.ndim < 2 or (factor != 1.0 and config.zero_output):
+def _plain(parameter: Tensor, std: float, generator: torch.Generator) -> None:
+    if parameter.ndim < 2 or std == 0.0:
         parameter.zero_()
     else:
-        std = config.std * (factor if config.residual_scaling else 1.0)
-        if isinstance(module, nn.Embedding) and config.embedding_std is not None:
-            std = config.embedding_std
         parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
 
 

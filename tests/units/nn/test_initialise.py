@@ -50,6 +50,15 @@ def test_settings() -> None:
     assert std(model, "decoder.layers.0.attention.inner.o_proj.weight") == pytest.approx(0.1, rel=0.05)
 
 
+def test_queries_of_an_attention_without_a_scale_are_smaller() -> None:
+    heads = Heads(count=4, head_size=16, scale=1.0)
+    stack = Stack(num_layers=1, heads=heads, ffn=Gated(intermediate_size=8))
+    model = Network(vocab_size=9, hidden_size=128, decoder=stack).build()
+    inner = "decoder.layers.0.attention.inner."
+    assert std(model, inner + "q_proj.weight") == pytest.approx(0.02 / 4, rel=0.05)
+    assert std(model, inner + "k_proj.weight") == pytest.approx(0.02, rel=0.05)
+
+
 def test_blocks_that_start_as_the_identity() -> None:
     model = gpt(Initialisation(zero_output=True)).eval()
     ids = torch.arange(7)[None]
@@ -66,10 +75,10 @@ def test_recurrent_cells() -> None:
     for layer in range(2):
         for name in (f"weight_ih_l{layer}", f"weight_hh_l{layer}"):
             weight = getattr(cell, name)
-            assert float(weight.abs().max()) <= bound
-            assert float(weight.std()) == pytest.approx(bound / math.sqrt(3), rel=0.1)
+            assert float(weight.detach().abs().max()) <= bound
+            assert float(weight.detach().std()) == pytest.approx(bound / math.sqrt(3), rel=0.1)
         total = getattr(cell, f"bias_ih_l{layer}") + getattr(cell, f"bias_hh_l{layer}")
         assert total.tolist() == [0.0] * 64 + [1.0] * 64 + [0.0] * 128  # enter, forget, new, out
     narrow = network.build(0, Initialisation(recurrent_range=0.01, forget_bias=-2.0)).decoder.cell  # type: ignore[union-attr]
-    assert float(narrow.weight_hh_l0.abs().max()) <= 0.01
+    assert float(narrow.weight_hh_l0.detach().abs().max()) <= 0.01
     assert narrow.bias_ih_l0[64:128].tolist() == [-2.0] * 64
