@@ -31,7 +31,9 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Show, check and explain configs.", no_args_is_help=True)
 tokenizer_app = typer.Typer(help="Train a tokenizer, or look at one.", no_args_is_help=True)
+model_app = typer.Typer(help="Look at a model before it is built, or in its folder.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+app.add_typer(model_app, name="model")
 app.add_typer(tokenizer_app, name="tokenizer")
 
 
@@ -177,6 +179,18 @@ def tokenizer_report(
     from yuyan.commands.tokenizer import tokenizer_report_command
 
     tokenizer_report_command(tokenizer, paths, as_json=as_json)
+
+
+@model_app.command("show")
+def model_show(
+    place: Annotated[Path, typer.Argument(parser=_path, help="A config file, a run, or a model folder.")],
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+) -> None:
+    """Parameters by part, operations a token, memory to train and to generate."""
+    from yuyan.commands.model import show_command
+
+    show_command(place, overrides or [], as_json=as_json)
 
 
 @config_app.command("show")
