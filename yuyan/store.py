@@ -59,7 +59,7 @@ def _number(error: OSError | SafetensorError) -> int:
 
 
 def _short(path: Path) -> str:
-    name = str(path)
+    name = re.sub(rf"{re.escape(_TEMPORARY)}\d+", "", str(path))  # the place it was meant for
     return name if len(name) <= 200 else f"{name[:100]}...{name[-60:]}"
 
 

@@ -25,7 +25,7 @@ import torch
 
 from yuyan.commands.corpus import Corpus, make_corpus
 from yuyan.commands.leaving import tidy
-from yuyan.commands.recipe import Measured, gpt_run, lstm_run, measure_machine, vocabulary_for
+from yuyan.commands.recipe import SHORTEST_CONTEXT, Measured, gpt_run, lstm_run, measure_machine, vocabulary_for
 from yuyan.commands.run import MADE, RunConfig, RunData, TrainConfig, noted, open_run, provenance, seconds_of
 from yuyan.commands.train import run_training
 from yuyan.config import dump, flatten, to_yaml
@@ -88,6 +88,7 @@ def ladder_command(order: LadderOrder, out: Path, *, resume: bool = False, claim
             write_json(out / MADE, provenance() | {"order": order.identity()})
         try:
             corpus = prepare_corpus(order, out)
+            check_length(order, corpus)
             rungs = climb(order, corpus, out, started)
         except Interrupted:  # by a run, which knows only how to go on by itself
             raise KeyboardInterrupt from None
@@ -120,6 +121,17 @@ def check_rungs(rungs: Sequence[str]) -> None:
         raise InputError(f"--rungs: name at least one of {', '.join(known)}")
     if len(set(rungs)) != len(rungs):
         raise InputError("--rungs: each rung can be built once")
+
+
+def check_length(order: LadderOrder, corpus: Corpus) -> None:
+    """Raises InputError if there is a network to train, and less than one row to train it on."""
+    tokens = int(corpus.train.tokens) + 2 * len(corpus.train)
+    networks = [name for name in order.rungs if name in NEURAL]
+    if networks and tokens <= SHORTEST_CONTEXT:
+        raise InputError(
+            f"{order.data.sources[0]}: {tokens} tokens to train on are too few for {' and '.join(networks)}, which need "
+            f"more than {SHORTEST_CONTEXT}; give more text, or name other --rungs"
+        )
 
 
 def prepare_corpus(order: LadderOrder, out: Path) -> Corpus:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from yuyan.errors import InputError, Interrupted, StorageError
 
-WORK = ("state", "rungs")
+WORK = ("log.jsonl", "state", "rungs")
 PREPARATION = ("data", "tokenizer", "shards")
 
 
@@ -39,4 +39,5 @@ def tidy(folder: Path, go_on: str, *, fresh: bool) -> Iterator[None]:
 
 
 def _holds(folder: Path, names: tuple[str, ...]) -> bool:
-    return any((folder / name).is_dir() and any((folder / name).iterdir()) for name in names)
+    places = [folder / name for name in names]
+    return any(place.is_file() or (place.is_dir() and any(place.iterdir())) for place in places)

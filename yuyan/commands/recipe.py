@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TOKENS_PER_WEIGHT = 5.0  # small text is read many times: a larger network and fewer readings are better
 EFFICIENCY = {"gpt": 0.25, "lstm": 0.3}  # of the measured matrix speed
-CONTEXT = 256
+CONTEXT, SHORTEST_CONTEXT = 256, 32
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _run(
     name: str, model: Gpt | Lstm, corpus: Corpus, seconds: float, rate: float, *, weight_decay: float, seed: int
 ) -> RunConfig:
     context = CONTEXT
-    while context > 32 and int(corpus.train.tokens) < 20 * context:
+    while context > SHORTEST_CONTEXT and int(corpus.train.tokens) < 20 * context:
         context //= 2
     return RunConfig(
         name=name, seed=seed, data=RunData(prepared=Path("../../data")), tokenizer=From(path=Path("../../tokenizer")), model=model,

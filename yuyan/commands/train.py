@@ -138,7 +138,10 @@ class _Session:
 
     def _batches(self) -> Batches:
         settings, special = self.config.train, self.corpus.tokenizer.special
-        rows = Packed(self.corpus.train, settings.context, seed=self.config.seed, bos=special.bos, eos=special.eos)
+        try:
+            rows = Packed(self.corpus.train, settings.context, seed=self.config.seed, bos=special.bos, eos=special.eos)
+        except InputError as error:
+            raise InputError(f"train.context: {error}") from None
         batch_rows = max(1, settings.batch_tokens // settings.context)
         micro_rows = max(1, (settings.micro_tokens or settings.batch_tokens) // settings.context)
         self.rows_per_epoch = len(rows)

@@ -53,10 +53,12 @@ def generate(
     stop_ids: frozenset[int],
     context: int | None,
     pad: int = 0,
+    vocab_size: int | None = None,
     new_cache: Callable[[], Any] = Cache,
 ) -> Iterator[Token | Done]:
     """Continue every prompt, yielding tokens as they are chosen. A prompt already carries its begin mark.
 
+    Published models may score more ids than their tokenizer has; those from `vocab_size` on are never chosen.
     Raises InputError for an empty prompt, and for one that leaves no room for a new token within `context`.
     """
     left = [_limit(len(p), s.max_tokens, context) for p, s in zip(prompts, samplings, strict=True)]
@@ -67,7 +69,7 @@ def generate(
     padded = None if bool(mask.all()) else mask  # the cache remembers who is padding
     cache, open_rows = new_cache(), set(range(len(prompts)))
     while True:
-        scores = model.score(model.decode(input_ids, padded, cache=cache)[:, -1:])[:, -1]
+        scores = model.score(model.decode(input_ids, padded, cache=cache)[:, -1:])[:, -1, :vocab_size]
         chosen = [pad] * len(prompts)
         for row in sorted(open_rows):
             chosen[row] = choose(scores[row], samplings[row], generators[row])

@@ -81,7 +81,7 @@ class LanguageModel:
         stops = frozenset(i for i in (special.eos, special.bos, special.pad) if i is not None)
         return generate(
             self.network, [begin + self.tokenizer.encode(prompt)], [sampling or Sampling()],
-            stop_ids=stops, context=self.context, pad=special.pad or 0,
+            stop_ids=stops, context=self.context, pad=special.pad or 0, vocab_size=len(self.tokenizer),
         )  # fmt: skip
 
     def generate(self, prompt: str, sampling: Sampling | None = None, **settings: object) -> str:

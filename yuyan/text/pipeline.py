@@ -166,9 +166,13 @@ def _parts(material: dict[str, Material], chosen: NDArray[np.int64], config: Dat
     if len(material) > 1 or isinstance(config.split, NoSplit):
         return {TRAIN: Part(np.arange(len(chosen)))}
     spill = material[TRAIN].spill
-    if isinstance(config.split, OrderedSplit):
-        return split_ordered(spill.characters[chosen], config.split)
-    return split_random(spill.split[chosen], config.split)
+    try:
+        if isinstance(config.split, OrderedSplit):
+            return split_ordered(spill.characters[chosen], config.split)
+        return split_random(spill.split[chosen], config.split)
+    except DataError as error:
+        names = ", ".join(each.source.name for each in material[TRAIN].found.sources[:3])
+        raise DataError(f"{names}: {error}") from None
 
 
 def _cores() -> int:
