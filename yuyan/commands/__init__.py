@@ -1,1 +1,1 @@
-"""."""
+"""One verb of the command line a module; each reads as a list of constructions."""

@@ -302,41 +302,61 @@ def summary(
         "tokenizer": {"kind": corpus.tokenizer_kind, "vocab_size": len(corpus.tokenizer),
                       "bytes_per_token": corpus.train.bytes / max(1, corpus.train.tokens)},
         "budget_seconds": order.budget, "rungs": rungs, "best": best["name"],
-        "next": next_commands(out, best["name"]),
+        "next": next_commands(out, rungs, best["name"]),
         "environment": {**made["versions"], **made["hardware"], "threads": torch.get_num_threads(), "seed": order.seed},
         "seconds_total": seconds,
     }  # fmt: skip
     return ladder | {"verdict": verdict(ladder)}
 
 
-def next_commands(out: Path, best: str) -> list[str]:
-    """What to try now."""
+def next_commands(out: Path, rungs: Sequence[dict[str, Any]], best: str) -> list[str]:
+    """What to try now, with a beginning that fits the text."""
+    prompts = [sample["prompt"] for rung in rungs for sample in rung["samples"]] or ["Once upon a time"]
+    prompt = shlex.quote(" ".join(prompts[0].split()))
     return [
-        f"yuyan generate {out}/rungs/{best} 'Once upon a time'",
-        f"yuyan generate {out}/rungs/{best} 'The' --temperature 0",
-        f"yuyan ladder YOUR_FOLDER --budget 10m --out {out.parent / 'mine'}",
+        f"yuyan generate {shlex.quote(str(out))}/rungs/{best} {prompt}",
+        f"yuyan generate {shlex.quote(str(out))}/rungs/{best} {prompt} --temperature 0",
+        f"yuyan ladder YOUR_FOLDER --budget 10m --out {shlex.quote(str(out.parent / 'mine'))}",
     ]
 
 
+WORDS = {
+    "en": {
+        "sample": "sample {number}, after {prompt}",
+        "report": "report: {page}  (open it in a browser)",
+        "next": "next:",
+    },
+    "zh": {
+        "sample": "样本 {number}，开头是 {prompt}",
+        "report": "报告：{page}  （用浏览器打开）",
+        "next": "接下来可以试：",
+    },
+}
+
+
 def show(ladder: dict[str, Any], out: Path) -> None:
-    """The end of the command: table, samples, where the report is, what to try."""
+    """The end of the command: table, samples, where the report is, what to try; in the language of the text."""
+    words = WORDS[ladder["language"]]
     columns, rows = ladder_table(ladder)
     table(ladder["title"], columns, rows)
     for sentence in ladder["verdict"]:
         say(sentence)
     for number in range(min(len(rung["samples"]) for rung in ladder["rungs"])):
-        prompt = ladder["rungs"][0]["samples"][number]["prompt"]
-        say(f"\nsample {number + 1}, after {prompt!r}:")
+        say(
+            "\n"
+            + words["sample"].format(number=number + 1, prompt=repr(ladder["rungs"][0]["samples"][number]["prompt"]))
+        )
         for rung in ladder["rungs"]:
-            # a young model may write control characters, which a terminal would obey
-            text = " ".join("".join(c if c.isprintable() else " " for c in rung["samples"][number]["text"]).split())[
-                :220
-            ]
-            say(f"  {rung['title']:<18} {text}")
-    say(f"\nreport: {out / 'report.html'}  (open it in a browser)")
-    say("next:")
+            say(f"  {rung['title']:<18} {_one_line(rung['samples'][number]['text'])[:220]}")
+    say("\n" + words["report"].format(page=out / "report.html"))
+    say(words["next"])
     for command in ladder["next"]:
         say(f"  {command}")
+
+
+def _one_line(text: str) -> str:
+    """A young model may write control characters, which a terminal would obey."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def default_ladder_folder(title: str, *, resume: bool = False) -> Path:

@@ -1,13 +1,16 @@
 """A model and its tokenizer, together: what `yuyan.load(folder)` gives.
 
-It opens a model folder (Hugging Face layout or ours), a run, or a rung of a ladder, and continues text. Training, Python
-and the command line all generate through `stream`, so they give the same tokens.
+It opens a model folder (Hugging Face layout or ours), a run, a rung of a ladder, or an adapter in PEFT's format, of any
+family: decoders, encoders, both. It scores and represents texts, and continues them where it has a decoder. Training,
+Python and the command line all generate through `stream`, so they give the same tokens.
+
+B texts, S and T tokens, D hidden size, V vocabulary or number of labels.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -15,20 +18,36 @@ from torch import Tensor
 
 from yuyan.errors import CheckpointCorrupt, InputError
 from yuyan.generate import Done, Sampling, Token, generate
-from yuyan.hub import read_model, write_model
+from yuyan.hub import read_adapter, read_model, write_model
+from yuyan.hub.peft import CONFIG as ADAPTER_CONFIG
+from yuyan.hub.sentence import Sentence, read_sentence, write_sentence
 from yuyan.models.network import NetworkModule
 from yuyan.models.ngram import NGram
+from yuyan.models.surgery import without_adapters
+from yuyan.nn.adapt import adapters_of
+from yuyan.nn.head import LabelHead, PoolerHead
+from yuyan.nn.position import Learned
+from yuyan.nn.stack import Stack
 from yuyan.store import publish_folder, verify, write_json
+from yuyan.tasks.embed import embed
+from yuyan.tasks.reading import Reading
 from yuyan.tokens import TextStream, Tokenizer, load_tokenizer
 
 CONTEXT_FILE = "yuyan.json"
 
 
 class LanguageModel:
-    """`network` (a torch module, or an n-gram model), `tokenizer`, and how many tokens it reads (`context`)."""
+    """`network` (a torch module, or an n-gram model), `tokenizer`, and how many tokens it reads (`context`).
 
-    def __init__(self, network: NetworkModule | NGram, tokenizer: Tokenizer, context: int | None):
+    `sentence` says how a text becomes one vector, `start` is the token that a decoder with an encoder begins with.
+    """
+
+    def __init__(
+        self, network: NetworkModule | NGram, tokenizer: Tokenizer, context: int | None, *,
+        sentence: Sentence | None = None, start: int | None = None,
+    ):  # fmt: skip
         self.network, self.tokenizer, self.context = network, tokenizer, context
+        self.sentence, self.start = sentence, start
         if isinstance(network, NetworkModule):
             network.eval()
 
@@ -36,8 +55,11 @@ class LanguageModel:
 
     @classmethod
     def load(cls, path: str | Path) -> LanguageModel:
-        """Open a model folder, a run folder, or a rung. Raises InputError or CheckpointCorrupt."""
-        folder = model_folder(Path(path))
+        """Open a model folder, a run folder, a rung, or an adapter. Raises InputError or CheckpointCorrupt."""
+        path = Path(path)
+        if (path / ADAPTER_CONFIG).is_file() and not (path / "config.json").is_file():
+            return cls._with_adapter(path)
+        folder = model_folder(path)
         verify(folder, required=False)
         network = NGram.load(folder) if is_ngram(folder) else read_model(folder)
         tokenizer = load_tokenizer(folder)
@@ -47,7 +69,25 @@ class LanguageModel:
                 f"{folder}: the tokenizer has {len(tokenizer)} tokens and the model {vocab_size}; "
                 "they do not belong together"
             )
-        return cls(network, tokenizer, stored_context(folder, network))
+        context, start = stored_context(folder, network), stored_start(folder)
+        return cls(network, tokenizer, context, sentence=read_sentence(folder), start=start)
+
+    @classmethod
+    def _with_adapter(cls, path: Path) -> LanguageModel:
+        """The base that an adapter names, with the adapter on it."""
+        base = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+        if not isinstance(base, str) or not Path(base).is_dir():
+            raise InputError(
+                f"{path}: an adapter for {base!r}, which is no folder here; open the folder of its base, "
+                "and put the adapter on it with add_adapter"
+            )
+        model = cls.load(base)
+        model.add_adapter(path)
+        return model
+
+    def add_adapter(self, folder: str | Path) -> None:
+        """Put an adapter in PEFT's format on the network; `save` merges it. Raises InputError if it is for another."""
+        read_adapter(self._module("take an adapter"), Path(folder))
 
     def save(self, folder: str | Path) -> None:
         """Write the folder, whole or not at all: weights, config, tokenizer, manifest."""
@@ -59,9 +99,15 @@ class LanguageModel:
         if isinstance(self.network, NGram):
             self.network.save(folder)
         else:
-            write_model(self.network, folder)
+            network = without_adapters(self.network) if adapters_of(self.network) else self.network
+            special = self.tokenizer.special
+            ids = {"bos_token_id": special.bos, "eos_token_id": special.eos, "pad_token_id": special.pad}
+            write_model(network, folder, special_ids=ids, context=self.context)
+            if self.sentence is not None:
+                write_sentence(self.sentence, folder, self.network.config.hidden_size)
         self.tokenizer.save(folder)
-        write_json(folder / CONTEXT_FILE, {"context": self.context})
+        start = {} if self.start is None else {"decoder_start_token_id": self.start}
+        write_json(folder / CONTEXT_FILE, {"context": self.context, **start})
 
     # ------------------------------------------------------------ use
 
@@ -75,13 +121,23 @@ class LanguageModel:
             yield rest
 
     def events(self, prompt: str, sampling: Sampling | None = None) -> Iterator[Token | Done]:
-        """The tokens themselves, and why they ended."""
-        special = self.tokenizer.special
-        begin = [] if special.bos is None else [special.bos]
+        """The tokens themselves, and why they ended. With an encoder, `prompt` is the text that it reads.
+
+        Raises InputError for a model that cannot write, and for a prompt that is too long.
+        """
+        special, network = self.tokenizer.special, self.network
+        model: NetworkModule | NGram | Reading = network
+        ids = ([] if special.bos is None else [special.bos]) + self.tokenizer.encode(prompt)
+        if isinstance(network, NetworkModule) and network.encoder is not None:
+            if network.decoder is None:
+                raise InputError("this model writes no text: it has an encoder only; use logits, hidden or embed")
+            first, last = self.tokenizer.frame
+            model = Reading(network, first + self.tokenizer.encode(prompt) + last)
+            ids = [i for i in (self.start, special.bos, special.pad, 0) if i is not None][:1]
         stops = frozenset(i for i in (special.eos, special.bos, special.pad) if i is not None)
         return generate(
-            self.network, [begin + self.tokenizer.encode(prompt)], [sampling or Sampling()],
-            stop_ids=stops, context=self.context, pad=special.pad or 0, vocab_size=len(self.tokenizer),
+            model, [ids], [sampling or Sampling()], stop_ids=stops, context=self.context, pad=special.pad or 0,
+            vocab_size=len(self.tokenizer),
         )  # fmt: skip
 
     def generate(self, prompt: str, sampling: Sampling | None = None, **settings: object) -> str:
@@ -91,9 +147,55 @@ class LanguageModel:
         return "".join(self.stream(prompt, sampling))
 
     @torch.no_grad()
-    def logits(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Scores of the next token at every position: (B, T) to (B, T, V)."""
-        return self.network.score(self.network.decode(input_ids, attention_mask))
+    def logits(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, decoder_input_ids: Tensor | None = None
+    ) -> Tensor:
+        """Scores of (B, T) ids: (B, T, V) of the next token, or of the hidden one where there is only an encoder.
+
+        With both sides the decoder's, which read `decoder_input_ids`. Those of labels where the model has labels:
+        (B, V) of a text, (B, T, V) of its tokens. Raises InputError for a model without scores.
+        """
+        network = self.network
+        if isinstance(network, NGram):
+            return network.score(network.decode(input_ids, attention_mask))
+        if isinstance(network.config.head, LabelHead):
+            return network.classify(input_ids, attention_mask)
+        if network.head is None or isinstance(network.config.head, PoolerHead):
+            raise InputError("this model gives no scores: it has no head; use hidden or embed")
+        if network.encoder is not None and network.decoder is not None and decoder_input_ids is None:
+            raise InputError("decoder_input_ids: this model reads a text and writes another; give what is written")
+        return network.score(self.hidden(input_ids, attention_mask, decoder_input_ids))
+
+    @torch.no_grad()
+    def hidden(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, decoder_input_ids: Tensor | None = None
+    ) -> Tensor:
+        """(B, T, D) hidden states of the last layer; with `decoder_input_ids` those of the decoder."""
+        network = self._module("give hidden states")
+        if decoder_input_ids is None:
+            return network.read(input_ids, attention_mask)
+        if network.encoder is None or network.decoder is None:
+            raise InputError("decoder_input_ids: this model has one side only; give input_ids")
+        memory = network.encode(input_ids, attention_mask)
+        return network.decode(decoder_input_ids, memory=memory, memory_mask=attention_mask)
+
+    def embed(self, texts: Sequence[str], *, prompt: str | None = None, batch: int = 32) -> Tensor:
+        """(N, D): one vector for each text, as the folder says, else the mean of its tokens with length 1.
+
+        `prompt` is the name of one of the folder's, `batch` how many texts are read at once. Raises InputError.
+        """
+        network = self._module("represent texts")
+        side = network.config.encoder or network.config.decoder
+        longest = None
+        if isinstance(side, Stack):
+            longest = side.position.max_position_embeddings if isinstance(side.position, Learned) else self.context
+        sentence = self.sentence or Sentence()
+        return embed(network, self.tokenizer, texts, sentence, longest=longest, prompt=prompt, batch=batch)
+
+    def _module(self, what: str) -> NetworkModule:
+        if isinstance(self.network, NGram):
+            raise InputError(f"an n-gram model cannot {what}: it has counts, no layers")
+        return self.network
 
 
 def model_folder(path: Path) -> Path:
@@ -134,4 +236,14 @@ def stored_context(folder: Path, network: NetworkModule | NGram) -> int | None:
     for key in ("max_position_embeddings", "n_positions"):
         if isinstance(config.get(key), int):
             return int(config[key])
+    return None
+
+
+def stored_start(folder: Path) -> int | None:
+    """The token that a decoder with an encoder begins with, if the folder says."""
+    for name in (CONTEXT_FILE, "generation_config.json", "config.json"):
+        path = folder / name
+        start = json.loads(path.read_text(encoding="utf-8")).get("decoder_start_token_id") if path.is_file() else None
+        if isinstance(start, int):
+            return start
     return None
