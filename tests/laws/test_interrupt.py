@@ -16,22 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_runs import CONFIG, ROOT, SETTINGS, STORIES, outcome, remains
+from toy_runs import CONFIG, ROOT, SETTINGS, STORIES, command, outcome, remains
 
-from yuyan.cli import main
 from yuyan.commands.interrupt import stop_on_signal
 from yuyan.console import interruptible, left_running
 
 TRAIN = ["train", str(CONFIG), *SETTINGS]
 LADDER = ["ladder", str(STORIES), "--rungs", "unigram,bigram", "--budget", "10s"]
-
-
-def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    """Run the command line in this process; the exit code."""
-    monkeypatch.setattr(sys, "argv", ["yuyan", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0)
 
 
 def patched(monkeypatch: pytest.MonkeyPatch, place: str, before: Callable[[], None]) -> None:
@@ -112,8 +103,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, place: str, call: int, times: 
 def ladder(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The ladder that nobody interrupted."""
     out = tmp_path_factory.mktemp("ladders") / "straight"
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        assert command(monkeypatch, *LADDER, "--out", str(out)) == 0
+    assert command(*LADDER, "--out", str(out)) == 0
     found: dict[str, Any] = json.loads((out / "ladder.json").read_text())
     return found
 
@@ -123,13 +113,12 @@ def test_a_ladder_stopped_in(
     phase: str,
     tmp_path: Path,
     ladder: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "a ladder"
     with pytest.MonkeyPatch.context() as broken:
         calls = interrupt_at(broken, *LADDER_PHASES[phase])
-        assert command(monkeypatch, *LADDER, "--out", str(out)) == 130
+        assert command(*LADDER, "--out", str(out)) == 130
         assert calls() == LADDER_PHASES[phase][1], "stopped at once"
     message = only_line(capsys.readouterr().err)
     assert remains(tmp_path) == []
@@ -140,7 +129,7 @@ def test_a_ladder_stopped_in(
     else:
         assert "stopped; what is done is kept. To go on:\n" in message
         again = command_named(message)
-    assert command(monkeypatch, *again) == 0
+    assert command(*again) == 0
     assert without_clock(json.loads((out / "ladder.json").read_text())) == without_clock(ladder)
 
 
@@ -148,8 +137,7 @@ def test_a_ladder_stopped_in(
 def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The run that nobody interrupted."""
     out = tmp_path_factory.mktemp("runs") / "straight"
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        assert command(monkeypatch, *TRAIN, "--out", str(out)) == 0
+    assert command(*TRAIN, "--out", str(out)) == 0
     return outcome(out)
 
 
@@ -158,17 +146,16 @@ def test_a_run_stopped_in(
     phase: str,
     tmp_path: Path,
     straight: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "a run"
     with pytest.MonkeyPatch.context() as broken:
         interrupt_at(broken, *TRAIN_PHASES[phase], times=2)
-        assert command(monkeypatch, *TRAIN, "--out", str(out)) == 130
+        assert command(*TRAIN, "--out", str(out)) == 130
     message = only_line(capsys.readouterr().err)
     assert remains(tmp_path) == []
     assert not (out / "lock").exists()
-    assert command(monkeypatch, *command_named(message)) == 0
+    assert command(*command_named(message)) == 0
     assert outcome(out) == straight
 
 
@@ -177,7 +164,6 @@ def test_a_signal_while_training_finishes_the_step_and_saves(
     name: str,
     tmp_path: Path,
     straight: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out, calls = tmp_path / "run", 0
@@ -190,16 +176,16 @@ def test_a_signal_while_training_finishes_the_step_and_saves(
 
     with pytest.MonkeyPatch.context() as broken:
         patched(broken, "yuyan.train.learner:Learner.forward", once)
-        assert command(monkeypatch, *TRAIN, "train.micro_tokens=64", "--out", str(out)) == 130
+        assert command(*TRAIN, "train.micro_tokens=64", "--out", str(out)) == 130
     message = only_line(capsys.readouterr().err)
     assert message.startswith(f"yuyan: stopped by {name} after step 3, all saved. To go on:\n")
     assert [folder.name for folder in (out / "state").iterdir()] == ["00000003"]
-    assert command(monkeypatch, *command_named(message)) == 0
+    assert command(*command_named(message)) == 0
     assert "going on from step 3" in capsys.readouterr().err
     assert [r["step"] for r in outcome(out)["log"]] == [r["step"] for r in straight["log"]]
 
 
-def test_what_was_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_ignored_stays_ignored() -> None:
     """`nohup yuyan train ...` outlives its terminal."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -253,7 +239,7 @@ def when(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
     begun = time.monotonic()
     while not happened():
         assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() - begun < 100
+        assert time.monotonic() - begun < 300
         time.sleep(0.01)
 
 
@@ -278,13 +264,13 @@ def test_a_real_process_that_cleans_leaves_no_other_process(tmp_path: Path) -> N
     when(process, lambda: len(children(process.pid)) >= 2)
     workers = children(process.pid)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130, said
     assert only_line(said) == "yuyan: stopped\n"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["text.txt"]
     begun = time.monotonic()
     while any(Path(f"/proc/{pid}").exists() for pid in workers):  # one that was just starting ends by itself
-        assert time.monotonic() - begun < 20
+        assert time.monotonic() - begun < 100
         time.sleep(0.05)
 
 
@@ -294,7 +280,7 @@ def test_ctrl_c_of_the_real_command_and_the_command_it_names(tmp_path: Path) -> 
     log = out / "log.jsonl"
     when(process, lambda: log.exists() and log.read_bytes().count(b"\n") > 2)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130, said
     message = only_line(said)
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
@@ -304,6 +290,6 @@ def test_ctrl_c_of_the_real_command_and_the_command_it_names(tmp_path: Path) -> 
     process = started(*command_named(message))
     when(process, lambda: log.read_bytes().count(b"\n") > len(steps) + 2)
     os.kill(process.pid, signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert f"going on from step {steps[-1]}" in said
     assert process.returncode == 130, said

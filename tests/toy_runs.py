@@ -1,14 +1,17 @@
-"""Small runs that the laws are tried on: a text, a corpus of it in memory-mapped shards, and a training session."""
+"""Small runs that laws and journeys are tried on: a text, a corpus of it in shards, a training session, the command line."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 
+from yuyan.cli import main
 from yuyan.corpus import Batches, Packed, Shards, write_shards
 from yuyan.models.presets import Gpt, Lstm
 from yuyan.objectives import NextToken
@@ -28,7 +31,7 @@ from yuyan.train import (
 )
 from yuyan.train import train as updates_of
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "tiny" / "gpt.yaml"
 STORIES = ROOT / "configs" / "tiny" / "stories.txt"
 # 16 updates of a GPT in half a second, with dropout; saved at every third and the last, looked at every fourth.
@@ -36,6 +39,14 @@ SETTINGS = (
     "train.steps=16", "train.context=32", "train.batch_tokens=128", "train.threads=1", "train.save_steps=3",
     "evaluate.every=4", "evaluate.tokens=500", "model.hidden_size=32", "model.dropout=0.2",
 )  # fmt: skip
+
+
+def command(*words: str) -> int:
+    """Run `yuyan WORDS` in this process; the exit code."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", ["yuyan", *words])
+        main()
+    return int(ended.value.code or 0)
 
 
 class Toy(NamedTuple):
