@@ -6,7 +6,7 @@ happens to contain `</s>` or `[MASK]` is text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 PAD, BOS, EOS, UNK, MASK = "<pad>", "<s>", "</s>", "<unk>", "<mask>"
@@ -53,6 +53,22 @@ def names_in(settings: Mapping[str, object]) -> dict[str, str]:
         if isinstance(value, str):
             names[role] = value
     return names
+
+
+CONVENTIONAL = {
+    "bos": ("<s>", "<bos>", "<|begin_of_text|>"),
+    "eos": ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>"),
+    "pad": ("<pad>", "[PAD]"), "unk": ("<unk>", "[UNK]"), "mask": ("<mask>", "[MASK]"), "cls": ("[CLS]",), "sep": ("[SEP]",),
+}  # fmt: skip
+
+
+def conventional(added: Collection[str]) -> dict[str, str]:
+    """The roles of control tokens that bear usual names, for a `tokenizer.json` that comes alone."""
+    return {
+        f"{role}_token": name
+        for role, names in CONVENTIONAL.items()
+        if (name := next((name for name in names if name in added), None)) is not None
+    }
 
 
 def resolve(names: Mapping[str, str], added: Mapping[int, str], token_to_id: Callable[[str], int | None]) -> Special:

@@ -21,7 +21,7 @@ from yuyan.errors import DataError, InputError
 from yuyan.store import write_json, write_text
 from yuyan.tokens.pattern import ALL, BLOCKS, LONGEST
 from yuyan.tokens.pieces import Pieces, pieces_of
-from yuyan.tokens.special import ROLES, names_in, resolve
+from yuyan.tokens.special import ROLES, conventional, names_in, resolve
 
 FILE, CONFIG_FILE, MAP_FILE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 PART = 1 << 13  # characters; the library is fastest on texts of about this length
@@ -80,6 +80,18 @@ class Tokenizer:
     def pieces(self) -> Pieces:
         """The bytes that each token stands for."""
         return pieces_of(self._inner, self.vocabulary, self.special.control, json.loads(self._content)["decoder"])
+
+    @cached_property
+    def frame(self) -> tuple[list[int], list[int]]:
+        """What a whole text is put between: as the file says (BERT: [CLS] and [SEP]), else the begin and end by role."""
+        if json.loads(self._content).get("post_processor") is not None:
+            ids = self._inner.encode("a", add_special_tokens=True)
+            first = next((i for i, control in enumerate(ids.special_tokens_mask) if not control), len(ids))
+            inside = len(self._inner.encode("a", add_special_tokens=False))
+            return ids.ids[:first], ids.ids[first + inside :]
+        begin = self.special.bos if self.special.cls is None else self.special.cls
+        end = self.special.eos if self.special.sep is None else self.special.sep
+        return [i for i in (begin,) if i is not None], [i for i in (end,) if i is not None]
 
     # ------------------------------------------------------------ text to ids
 
@@ -194,7 +206,11 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             except (ValueError, TypeError):
                 raise DataError(f"{folder / name}: not a JSON object") from None
             settings |= {key: value for key, value in found.items() if key not in settings}
-    return Tokenizer(content, settings, place=str(folder / FILE))
+    tokenizer = Tokenizer(content, settings, place=str(folder / FILE))
+    names = conventional({tokenizer.vocabulary[i] for i in tokenizer.special.others})
+    if names_in(settings) or not names:
+        return tokenizer
+    return Tokenizer(content, settings | names, place=str(folder / FILE))
 
 
 def _read(path: Path) -> str:
