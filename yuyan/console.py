@@ -25,6 +25,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 T = TypeVar("T")
 PLAIN_LINE_SECONDS = 5.0
@@ -45,11 +46,11 @@ def warn(text: str) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> None:
     """Print a table; the first `left` columns are texts, the others numbers."""
-    grid = Table(title=title or None, title_justify="left", header_style="bold")
+    grid = Table(title=Text(title, style="italic") if title else None, title_justify="left", header_style="bold")
     for index, column in enumerate(columns):
-        grid.add_column(column, justify="left" if index < left else "right", overflow="fold")
+        grid.add_column(Text(column), justify="left" if index < left else "right", overflow="fold")
     for row in rows:
-        grid.add_row(*(str(cell) for cell in row))
+        grid.add_row(*(Text(str(cell)) for cell in row))  # a cell is a text, whatever brackets it has
     wide = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 160)
     wide.print(grid)
 

@@ -26,9 +26,13 @@ def show_command(path: Path, overrides: list[str], *, why: bool) -> None:
         return
     rows = []
     for key, value in flatten(dump(loaded.config)).items():
-        parents = [key.rsplit(".", n)[0] for n in range(key.count(".") + 1)]
-        origin = next((loaded.origin[p] for p in parents if p in loaded.origin), DEFAULT)
-        rows.append([key, yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip(), origin])
+        rows.append(
+            [
+                key,
+                yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip(),
+                loaded.origin.get(key, DEFAULT),
+            ]
+        )
     table(str(path), ["key", "value", "from"], rows, left=3)
 
 
