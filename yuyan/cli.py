@@ -66,7 +66,7 @@ def ladder(
     budget: Annotated[str, typer.Option(help="Time for the whole ladder, such as 10m.")] = "10m",
     rungs: Annotated[str, typer.Option(help="Which rungs, separated by commas.")] = "unigram,bigram,kn5,lstm,gpt",
     out: Out = None,
-    seed: Annotated[int, typer.Option(min=0, help="Fixes everything that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Fixes everything that is drawn.")] = 0,
     resume: Resume = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print ladder.json to standard output.")] = False,
     set_: Annotated[

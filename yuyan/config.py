@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar, get_args
@@ -77,6 +78,16 @@ def build(cls: type[C], data: object, origin: Mapping[str, str] | None = None, w
     except ValidationError as error:
         lines = [_explain(cls, data, detail, origin or {}, where) for detail in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+@contextmanager
+def config_errors(where: str) -> Iterator[None]:
+    """Turn what a config refuses that the program built itself, from the user's, into a ConfigError about `where`."""
+    try:
+        yield
+    except ValidationError as error:
+        said = (detail["msg"].removeprefix("Value error, ") for detail in error.errors())
+        raise ConfigError("\n".join(f"{where}: {line}" for line in dict.fromkeys(said))) from None
 
 
 def dump(config: Config) -> dict[str, Any]:

@@ -168,21 +168,22 @@ def read_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     base = path.resolve().parent
 
     def absolute(place: Path, key: str) -> Path:
-        return (Path.cwd() if origin.get(key) == COMMAND_LINE else base) / place
+        whole = (Path.cwd() if origin.get(key) == COMMAND_LINE else base) / place
+        return Path(os.path.abspath(whole))  # noqa: PTH100  (links stay as they are named)
 
     data = config.data.model_copy(
         update={
-            key: tuple(absolute(place, f"data.{key}").resolve() for place in getattr(config.data, key))
+            key: tuple(absolute(place, f"data.{key}") for place in getattr(config.data, key))
             for key in ("sources", "validation", "test")
         }
     )
     if data.prepared is not None:
-        data = data.model_copy(update={"prepared": absolute(data.prepared, "data.prepared").resolve()})
+        data = data.model_copy(update={"prepared": absolute(data.prepared, "data.prepared")})
     model, tokenizer = config.model, config.tokenizer
     if isinstance(model, Pretrained):
-        model = model.model_copy(update={"path": absolute(model.path, "model.path").resolve()})
+        model = model.model_copy(update={"path": absolute(model.path, "model.path")})
     if isinstance(tokenizer, From):
-        tokenizer = From(path=absolute(tokenizer.path, "tokenizer.path").resolve())
+        tokenizer = From(path=absolute(tokenizer.path, "tokenizer.path"))
     elif isinstance(model, Pretrained) and "tokenizer" not in config.model_fields_set:
         tokenizer = From(path=model_folder(model.path))
     return config.model_copy(update={"data": data, "tokenizer": tokenizer, "model": model})

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from yuyan.config import Config
+from yuyan.config import Config, config_errors
 from yuyan.errors import ConfigError
 from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.attention import Heads
@@ -46,8 +46,9 @@ class Gpt(Config):
     initialisation: Initialisation = Initialisation()
     """How the weights start."""
 
+    @config_errors("model")
     def network(self, vocab_size: int) -> Network:
-        """Every seam spelled out."""
+        """Every seam spelled out. Raises ConfigError for sizes that do not fit each other."""
         inner = self.intermediate_size or -(-self.hidden_size * 8 // 3 // 64) * 64
         heads = Heads(count=self.num_heads, key_value_heads=self.key_value_heads, qk_norm=RMSNorm())
         stack = Stack(
@@ -81,8 +82,9 @@ class Lstm(Config):
     initialisation: Initialisation = Initialisation(embedding_std=0.05)
     """How the weights start."""
 
+    @config_errors("model")
     def network(self, vocab_size: int) -> Network:
-        """Every seam spelled out."""
+        """Every seam spelled out. Raises ConfigError for sizes that do not fit each other."""
         side = Recurrent(cell="lstm", num_layers=self.num_layers, dropout=self.dropout, output_dropout=self.dropout)
         return Network(
             vocab_size=vocab_size, hidden_size=self.hidden_size, decoder=side,
