@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +41,8 @@ SETTINGS = (
     "evaluate.every=4", "evaluate.tokens=500", "model.hidden_size=32", "model.dropout=0.2",
 )  # fmt: skip
 
+TRAIN = ("train", str(CONFIG), *SETTINGS)
+
 
 def command(*words: str) -> int:
     """Run `yuyan WORDS` in this process; the exit code."""
@@ -47,6 +50,28 @@ def command(*words: str) -> int:
         patch.setattr(sys, "argv", ["yuyan", *words])
         main()
     return int(ended.value.code or 0)
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Everything under a folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+def refused(
+    capsys: pytest.CaptureFixture[str], *words: str, code: int = 2, said: str, place: Path | None = None
+) -> None:
+    """The command ends with `code` and one line that matches `said`, and changes nothing in `place`."""
+    before = None if place is None else tree(place)
+    capsys.readouterr()
+    assert command(*words) == code
+    out, err = capsys.readouterr()
+    assert out == "", "nothing on standard output"
+    lines = [line for line in err.splitlines() if not line.startswith("warning: ")]
+    assert len(lines) == 1, err
+    assert lines[0].startswith("yuyan: ")
+    assert re.search(said, lines[0]), f"{lines[0]!r} does not say {said!r}"
+    if place is not None:
+        assert tree(place) == before, "nothing half-written"
 
 
 class Toy(NamedTuple):

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_runs import CONFIG, ROOT, SETTINGS, STORIES, command, outcome, remains
+from toy_runs import ROOT, STORIES, TRAIN, command, outcome, remains
 
 from yuyan.commands.interrupt import stop_on_signal
 from yuyan.console import interruptible, left_running
 
-TRAIN = ["train", str(CONFIG), *SETTINGS]
 LADDER = ["ladder", str(STORIES), "--rungs", "unigram,bigram", "--budget", "10s"]
 
 
