@@ -83,11 +83,14 @@ def build(name: str, folder: Path, budget: float) -> dict[str, Any]:
 
 def page(ladders: dict[str, dict[str, Any]], budget: str) -> str:
     """docs/ladder.md."""
+    first = next(iter(ladders.values()))
+    threads = sorted({int(ladder["environment"]["threads"]) for ladder in ladders.values()})
     parts = [
-        f"# The ladder on three texts\n\nMade by `python bench/ladders.py --budget {budget}` on "
-        f"{next(iter(ladders.values()))['created'][:10]}, two cores (Zen 5, AVX-512 with bfloat16). All rungs of a table read the "
-        "same tokens and are scored on the same held-out documents; the networks share what the counted models leave of the "
-        "budget. One seed. Bits per byte compare across tables of one language only: a Chinese character is three bytes.\n"
+        f"# The ladder on three texts\n\nMade by `python bench/ladders.py --budget {budget}` on {first['created'][:10]}; the networks "
+        f"computed with {' or '.join(map(str, threads))} thread{'s' if threads != [1] else ''} (Zen 5, AVX-512 with bfloat16). All rungs "
+        "of a table read the same tokens and are scored on the same held-out documents; the networks share what the counted models "
+        "leave of the budget. One seed. Bits per byte compare across tables of one language only: a Chinese character is three "
+        "bytes.\n"
     ]
     for name, ladder in ladders.items():
         columns, rows = ladder_table(ladder)

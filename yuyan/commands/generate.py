@@ -19,7 +19,7 @@ def generate_command(path: Path, prompt: str, settings: dict[str, Any], *, echo:
     sampling = build(Sampling, {key: value for key, value in settings.items() if value is not None}, where="generate")
     model = LanguageModel.load(path)
     text = _standard_input() if prompt == "-" else prompt
-    stream = TextStream(model.tokenizer)
+    stream = TextStream(model.tokenizer, before=model.tokenizer.encode(text))
     for number, event in enumerate(model.events(text, sampling)):
         if echo and number == 0:  # by now nothing is wrong with the prompt
             _write(text)

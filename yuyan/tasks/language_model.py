@@ -113,7 +113,7 @@ class LanguageModel:
 
     def stream(self, prompt: str, sampling: Sampling | None = None) -> Iterator[str]:
         """Continue `prompt`, piece by piece; a piece never ends inside a character."""
-        text = TextStream(self.tokenizer)
+        text = TextStream(self.tokenizer, before=self.tokenizer.encode(prompt))
         for event in self.events(prompt, sampling):
             if isinstance(event, Token) and (piece := text.put(event.id)):
                 yield piece
