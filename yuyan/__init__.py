@@ -1,10 +1,9 @@
 """yuyan (语言): from raw text to a language model that works at your task.
 
-    import yuyan
-    model = yuyan.load("runs/mine")          # a run, a rung of a ladder, or a Hugging Face folder
-    print(model.generate("Once upon a time", temperature=0.8, seed=1))
-
-    result = yuyan.train("configs/tiny/gpt.yaml", "train.steps=50", out="runs/mine")
+>>> import yuyan
+>>> model = yuyan.load("runs/mine")  # a run, a rung of a ladder, or a Hugging Face folder
+>>> print(model.generate("Once upon a time", temperature=0.8, seed=1))
+>>> result = yuyan.train("configs/tiny/gpt.yaml", "train.steps=50", out="runs/mine")
 """
 
 from __future__ import annotations
