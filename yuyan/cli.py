@@ -75,7 +75,7 @@ def ladder(
 ) -> None:
     """n-gram, LSTM and GPT on your text, under one budget, compared in bits per byte."""
     from yuyan.commands import ladder as command
-    from yuyan.commands.corpus import data_config
+    from yuyan.commands.data import data_config
 
     title = Path(os.path.abspath(paths[0])).name.split(".")[0] or "ladder"  # noqa: PTH100  (follows no links)
     order = command.LadderOrder(
@@ -149,8 +149,7 @@ def data(
     ] = None,
 ) -> None:
     """What is in your text: what was found, kept and dropped, step by step, with examples."""
-    from yuyan.commands.corpus import data_config
-    from yuyan.commands.data import data_command
+    from yuyan.commands.data import data_command, data_config
 
     raise typer.Exit(data_command(paths, data_config(paths, set_ or []), out, as_json))
 

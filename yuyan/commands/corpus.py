@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from yuyan.commands.run import From, RunConfig, RunData, note, noted
-from yuyan.config import load_config
 from yuyan.corpus import Shards, write_shards
 from yuyan.errors import DataError
 from yuyan.store import MANIFEST, remove_leftovers
@@ -61,11 +60,6 @@ def _beginning(text: str) -> str:
         return start[: max(1, len(start) // 2)]
     # Chinese has no spaces to stop at, and says more with a character
     return start.rsplit(" ", 1)[0] if " " in start else start[: PROMPT_CHARACTERS // 4]
-
-
-def data_config(paths: Sequence[Path], settings: Sequence[str]) -> DataConfig:
-    """The data config for files named on the command line, with `key=value` settings. Raises ConfigError."""
-    return load_config(DataConfig, None, settings, base={"sources": [str(path) for path in paths]}).config
 
 
 def make_corpus(

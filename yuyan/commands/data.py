@@ -6,14 +6,21 @@ Without a folder to write to, the data is prepared in a temporary place and only
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from yuyan.config import load_config
 from yuyan.console import say, table, warn
 from yuyan.store import storage_errors
 from yuyan.text import DataConfig, prepare
 from yuyan.text.describe import describe
+
+
+def data_config(paths: Sequence[Path], settings: Sequence[str]) -> DataConfig:
+    """The data config for files named on the command line, with `key=value` settings. Raises ConfigError."""
+    return load_config(DataConfig, None, settings, base={"sources": [str(path) for path in paths]}).config
 
 
 def data_command(paths: list[Path], config: DataConfig, out: Path | None, as_json: bool) -> int:

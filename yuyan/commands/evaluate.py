@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from yuyan.commands.corpus import data_config
+from yuyan.commands.data import data_config
 from yuyan.config import dump
 from yuyan.console import say, table
 from yuyan.errors import DataError, InputError
