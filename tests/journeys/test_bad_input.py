@@ -124,9 +124,12 @@ def test_fewer_tokens_than_one_window(here: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.slow
 def test_one_line_of_200_megabytes(here: Path) -> None:
     """In bounded memory, in one pass (row D3)."""
-    with (here / "line.txt").open("wb") as file:
-        for number in range(200):
-            file.write((f"字母 {number} and words " * 60_000).encode()[: 1 << 20])
+    sentences = STORIES.read_text(encoding="utf-8").replace("\n", " ").split(". ")
+    with (here / "line.txt").open("w", encoding="utf-8") as file:
+        number = 0
+        while file.tell() < 200_000_000:
+            file.write(" ".join(f"{sentence} {number * n}." for n, sentence in enumerate(sentences, 1)))
+            number += 1
     code = (
         "import re, sys, runpy; from pathlib import Path\n"
         "sys.argv = ['yuyan', 'data', 'line.txt', '--set', 'processes=1', '--set', 'clean.near_duplicates=null']\n"
