@@ -15,7 +15,7 @@ from yuyan.nn.attend import LONGEST_BLOCKED, block_size
 from yuyan.nn.attention import Heads
 from yuyan.nn.ffn import Gated, Mlp
 from yuyan.nn.head import LanguageModelHead, MaskedHead
-from yuyan.nn.linear_cross_entropy import CHUNK_ELEMENTS
+from yuyan.nn.linear_cross_entropy import chunk_tokens
 from yuyan.nn.mask import Causal
 from yuyan.nn.position import Alibi, RelativeBias
 from yuyan.nn.recurrent import Recurrent
@@ -164,5 +164,6 @@ def _loss(network: Network, tokens: int, number_bytes: int) -> int:
     if not isinstance(network.head, LanguageModelHead | MaskedHead):
         return 0
     table = network.vocab_size * network.embedding_size
-    chunk = min(3 * CHUNK_ELEMENTS, 3 * tokens * network.vocab_size) * FLOAT32
-    return 2 * tokens * network.embedding_size * number_bytes + table * FLOAT32 + chunk
+    chunk = min(tokens, chunk_tokens(network.vocab_size, network.embedding_size)) * network.vocab_size
+    passing = chunk * (FLOAT32 + 2 * number_bytes)  # scores as they are, exact, and their gradient
+    return 2 * tokens * network.embedding_size * number_bytes + table * FLOAT32 + passing

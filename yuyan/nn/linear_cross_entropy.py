@@ -17,6 +17,7 @@ from torch import Tensor
 
 IGNORE = -100
 CHUNK_ELEMENTS = 1 << 21  # scores of one chunk: 8 MiB in float32, about what the caches of one core complex hold
+MOST_TOKENS = 512
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
@@ -33,8 +34,14 @@ def naive_linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | No
     return F.cross_entropy(F.linear(hidden, weight, bias).float(), labels, ignore_index=IGNORE, reduction="none")
 
 
+def chunk_tokens(vocab_size: int, hidden_size: int) -> int:
+    """Tokens of one chunk. Each chunk passes over the gradient of the whole table once, so with a large vocabulary a
+    chunk's scores may be as large as that gradient."""
+    return max(CHUNK_ELEMENTS // vocab_size, min(hidden_size, MOST_TOKENS), 16)
+
+
 def _chunks(labels: Tensor, weight: Tensor) -> list[slice]:
-    size = max(16, CHUNK_ELEMENTS // weight.shape[0])
+    size = chunk_tokens(*weight.shape)
     return [slice(start, start + size) for start in range(0, len(labels), size)]
 
 
@@ -75,24 +82,34 @@ def _sweep(
         for part in _chunks(labels, weight):
             loss[part] = naive_linear_cross_entropy(hidden[part], weight, bias, labels[part])
         return loss, [None, None, None]
-    d_hidden = torch.empty_like(hidden)
-    d_weight = None if frozen else torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
+    d_hidden, d_weight = torch.empty_like(hidden), None
     d_bias = None if bias is None else torch.zeros(bias.shape, dtype=torch.float32, device=bias.device)
+    scored = labels != IGNORE
+    factor = None if scale is None and bool(scored.all()) else scored if scale is None else scored * scale
     for part in _chunks(labels, weight):
-        scores = F.linear(hidden[part], weight, bias).float()
-        target, scored = labels[part].clamp(min=0)[:, None], labels[part] != IGNORE
-        scores -= torch.logsumexp(scores, 1, keepdim=True)  # log-probabilities
-        loss[part] = -scores.gather(1, target).squeeze(1) * scored
+        target = labels[part].clamp(min=0)[:, None]
+        scores = torch.log_softmax(F.linear(hidden[part], weight, bias), 1, dtype=torch.float32)
+        loss[part] = -scores.gather(1, target).squeeze(1) * scored[part]
         d_scores = scores.exp_().scatter_add_(1, target, scores.new_full(target.shape, -1.0))
-        d_scores *= (scored if scale is None else scored * scale[part])[:, None]
+        if factor is not None:
+            d_scores *= factor[part][:, None]
         if d_bias is not None:
             d_bias += d_scores.sum(0)
         d_scores = d_scores.to(weight.dtype)
         torch.mm(d_scores, weight, out=d_hidden[part])
-        if d_weight is not None:
-            d_weight += d_scores.t() @ hidden[part]
+        if not frozen:
+            d_weight = _added(d_weight, d_scores.t(), hidden[part])
     return loss, [
         d_hidden,
         None if d_weight is None else d_weight.to(weight.dtype),
         None if d_bias is None or bias is None else d_bias.to(bias.dtype),
     ]
+
+
+def _added(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+    """total + left @ right, summed in float32; the first product is left as it is, since it may be the only one."""
+    if total is None:
+        return left @ right
+    if total.dtype.itemsize < 4:
+        total = total.float()
+    return total.addmm_(left, right) if total.dtype == right.dtype else total.add_(left @ right)
