@@ -131,6 +131,13 @@ def test_a_batch_of_requests_is_each_request_alone(toy: Toy, model: str, tempera
         assert len({tuple(each) for each in together}) >= 3
 
 
+def test_each_request_draws_by_its_own_seed(toy: Toy) -> None:
+    samplings = [Sampling(temperature=2.0, seed=seed, max_tokens=12) for seed in (1, 2, 1)]
+    first, second, again = written(writer(toy, "gpt"), [PROMPTS[2]] * 3, samplings)
+    assert first == again
+    assert first != second
+
+
 @pytest.mark.parametrize("model", sorted(MODELS))
 def test_padding_is_as_if_it_were_not_there(toy: Toy, model: str, tmp_path: Path) -> None:
     network = writer(toy, model)
