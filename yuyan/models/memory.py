@@ -124,7 +124,7 @@ def _attention(stack: Stack, heads: Heads, context: int, number_bytes: int, caus
     query, key = heads.count * heads.head_size, heads.key_value_heads * heads.head_size
     kept = (2 * query + 2 * key + (query + key if heads.qk_norm else 0)) * number_bytes
     if heads.dropout:
-        return kept + 3 * heads.count * context * FLOAT32 + query * number_bytes
+        return kept + 3 * heads.count * context * FLOAT32  # the plain kernel keeps weights, mask and result
     if own and isinstance(stack.position, RelativeBias):
         return kept + heads.count * context * FLOAT32  # a learned bias keeps the fused kernel away
     if causal and number_bytes < FLOAT32 and context <= LONGEST_BLOCKED and not isinstance(stack.position, Alibi):

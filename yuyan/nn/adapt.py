@@ -279,6 +279,8 @@ def add_lora(model: nn.Module, config: Lora, seed: int) -> None:
     full = parameters_named(model, config.also, "adapt.also")
     full |= {f"{name}.{p}" for name, m in model.named_modules() if isinstance(m, LabelHeadModule)
              for p, _ in m.named_parameters()}  # fmt: skip
+    if both := [name for name in chosen if f"{name}.weight" in full]:
+        raise InputError(f"adapt.also: {both[0]}.weight: has an adapter; train it in one way only")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in full)
     generator = torch.Generator().manual_seed(seed)
@@ -290,9 +292,7 @@ def add_lora(model: nn.Module, config: Lora, seed: int) -> None:
         bound = 1 / math.sqrt(inputs)
         down = (torch.rand(config.rank, inputs, generator=generator) * 2 - 1) * bound
         up = torch.zeros(outputs, config.rank)
-        attach(
-            model, name, down.to(layer.weight), up.to(layer.weight), scale=scale, dropout=config.dropout
-        ).base.requires_grad_(False)
+        attach(model, name, down.to(layer.weight), up.to(layer.weight), scale=scale, dropout=config.dropout)
 
 
 def targets_of(model: nn.Module, targets: Sequence[str]) -> list[str]:

@@ -127,6 +127,8 @@ def test_what_is_trained_beside_the_adapters_is_named() -> None:
     assert trained == {n for n, _ in model.named_parameters() if "norm" in n} | {"embedding.token.weight"}
     with pytest.raises(InputError, match=r"adapt\.also: '\*layernorm\*'"):
         adapt(llama(), Lora(also=("*layernorm*",)), seed=0)
+    with pytest.raises(InputError, match=r"adapt\.also: .*q_proj\.weight: has an adapter"):
+        adapt(llama(), Lora(also=("*.q_proj.*",)), seed=0)
 
 
 def test_the_start_is_a_function_of_the_seed_alone() -> None:
