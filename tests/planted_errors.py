@@ -100,8 +100,8 @@ def copied(to: Path) -> None:
         shutil.copy(ROOT / name, to / name)
 
 
-def fails(project: Path, tests: Iterable[str]) -> bool:
-    """Whether one of the tests fails in a copy of the project."""
+def failure(project: Path, tests: Iterable[str]) -> str:
+    """What the first of the tests says that fails in a copy of the project; nothing if all pass."""
     there = [str(project / "tests" / name) for name in tests if (project / "tests" / name).exists()]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *there],
@@ -109,7 +109,7 @@ def fails(project: Path, tests: Iterable[str]) -> bool:
     )  # fmt: skip
     if done.returncode not in (0, 1):
         raise RuntimeError(done.stdout + done.stderr)
-    return done.returncode == 1
+    return done.stdout if done.returncode else ""
 
 
 def caught(error: Planted) -> bool:
@@ -117,7 +117,7 @@ def caught(error: Planted) -> bool:
     with tempfile.TemporaryDirectory() as temporary:
         copied(Path(temporary))
         plant(error, Path(temporary) / "yuyan")
-        return fails(Path(temporary), error.tests)
+        return bool(failure(Path(temporary), error.tests))
 
 
 def main() -> None:
@@ -125,8 +125,8 @@ def main() -> None:
     chosen = [e for e in ERRORS if not sys.argv[1:] or any(word in e.name for word in sys.argv[1:])]
     with tempfile.TemporaryDirectory() as temporary:
         copied(Path(temporary))
-        if fails(Path(temporary), dict.fromkeys(name for error in chosen for name in error.tests)):
-            sys.exit("a test fails already with nothing planted: mend that first")
+        if said := failure(Path(temporary), dict.fromkeys(name for error in chosen for name in error.tests)):
+            sys.exit(f"{said}\na test fails already with nothing planted: mend that first")
     missed = []
     for error in chosen:
         found = caught(error)
