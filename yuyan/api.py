@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from yuyan.commands.outcome import Trained
 from yuyan.commands.run import read_run_config
-from yuyan.commands.train import Trained, train_command
+from yuyan.commands.train import train_command
 from yuyan.tasks.language_model import LanguageModel
 
 

@@ -100,8 +100,9 @@ def train(
     resume: Resume = False,
 ) -> None:
     """Train what a config describes, in a run folder."""
+    from yuyan.commands.outcome import show
     from yuyan.commands.run import read_run_config
-    from yuyan.commands.train import show, train_command
+    from yuyan.commands.train import train_command
 
     show(train_command(read_run_config(config, overrides or []), out, resume=resume))
 

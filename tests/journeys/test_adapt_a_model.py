@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from yuyan.commands.outcome import Trained
 from yuyan.commands.run import read_run_config
-from yuyan.commands.train import Trained, train_command
+from yuyan.commands.train import train_command
 from yuyan.errors import InputError, Interrupted
 from yuyan.hub import read_adapter, read_model
 from yuyan.models.surgery import fixed_scores, without_adapters

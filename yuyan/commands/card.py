@@ -11,8 +11,8 @@ from yuyan.evaluate.quantities import interval
 
 if TYPE_CHECKING:
     from yuyan.commands.corpus import Corpus
+    from yuyan.commands.outcome import Trained
     from yuyan.commands.run import RunConfig
-    from yuyan.commands.train import Trained
     from yuyan.evaluate.likelihood import Likelihood
 
 

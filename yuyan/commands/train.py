@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import shlex
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from yuyan.commands.card import model_card
 from yuyan.commands.corpus import Corpus, make_corpus
 from yuyan.commands.interrupt import StopRequest, stop_on_signal
 from yuyan.commands.leaving import tidy
+from yuyan.commands.outcome import Trained, report_of, story
 from yuyan.commands.pretrained import keep_adapter, save_model, start_network
 from yuyan.commands.run import (
     RunConfig,
@@ -32,23 +29,21 @@ from yuyan.commands.run import (
     renew_run,
     seconds_of,
 )
-from yuyan.config import dump
-from yuyan.console import Task, progress, say, table, warn
+from yuyan.commands.runlog import RunLog, update_record
+from yuyan.commands.validation import measure
+from yuyan.console import Task, progress, say, warn
 from yuyan.corpus import Batches, Packed, Shards
 from yuyan.errors import CheckpointCorrupt, InputError, Interrupted, StorageError
-from yuyan.evaluate.likelihood import Likelihood, score_documents, summarise
+from yuyan.evaluate.likelihood import Likelihood
 from yuyan.evaluate.page import run_page
-from yuyan.evaluate.quantities import interval
 from yuyan.models.network import NetworkModule
 from yuyan.models.presets import readable_context
 from yuyan.objectives import Objective, collate
 from yuyan.store import (
-    append_line,
     exclusive,
     keep_last,
     newest_checkpoint,
     publish_folder,
-    read_lines,
     remove_leftovers,
     write_json,
     write_text,
@@ -61,21 +56,6 @@ from yuyan.train.threads import fastest_threads, take_threads
 
 LOOKS = 20  # at the validation text, over a run
 LOOK_SHARE = 0.05  # of the time, for a run by the clock
-PIECE = 1024  # tokens
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a run came to."""
-
-    folder: Path
-    validation: Likelihood
-    test: Likelihood | None
-    parameters: int
-    tokens: int
-    epochs: float
-    seconds: float
-    log: list[dict[str, Any]] = field(repr=False)
 
 
 def train_command(config: RunConfig, out: Path | None, *, resume: bool) -> Trained:
@@ -133,7 +113,7 @@ class _Session:
         self.state = State(learner, weights, optimizer, self.batches)
         budget = config.train.budget
         self.plan = Plan(steps=config.train.steps, seconds=None if budget is None else seconds_of(budget))
-        self.log, self.unlogged = folder / "log.jsonl", list[dict[str, Any]]()
+        self.log = RunLog(folder / "log.jsonl")
         self.last_saved, self.step_saved, self.look_seconds = time.monotonic(), -1, 0.0
 
     def _batches(self) -> Batches:
@@ -162,15 +142,13 @@ class _Session:
         for error in newest.rejected:
             warn(f"{error}; going back to {newest.folder}")
         if newest.folder is None:
-            if self.log.exists():
-                write_text(self.log, "")
+            self.log.cut(0)
             self._choose_threads()
             return
         take_threads(self.config.train.threads, stored_threads(newest.folder))
         self.state.load(newest.folder)
         self.step_saved = self.state.step
-        kept = [record for record in read_lines(self.log) if record.get("step", math.inf) <= self.state.step]
-        write_text(self.log, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
+        self.log.cut(self.state.step)
         say(f"going on from step {self.state.step}")
 
     def _choose_threads(self) -> None:
@@ -195,7 +173,7 @@ class _Session:
             return
         for update in train(self.state, self.batches, step):
             speed = (self.state.tokens - tokens) / max(1e-9, time.monotonic() - started)
-            self._write_log(_update_record(update, speed))
+            self.log.write(update_record(update, speed))
             done = self.plan.done(self.state)
             if self._position() >= next_look or done:
                 self.look(last=done)
@@ -217,8 +195,8 @@ class _Session:
     def look(self, *, last: bool) -> None:
         """Measure the same part of the validation text as always, log it, and keep the model if it is the best so far."""
         started = time.monotonic()
-        score = self.measure(self.model, self.corpus.validation, self.config.evaluate.tokens)
-        self._write_log({
+        score = self._measure(self.model, self.corpus.validation, self.config.evaluate.tokens)
+        self.log.write({
             "step": self.state.step, "tokens": self.state.tokens, "seconds": round(self.state.seconds, 3),
             "validation": {"bits_per_byte": score.bits_per_byte, "interval": list(score.interval),
                            "perplexity": score.perplexity, "tokens": score.tokens, "nats": score.nats},
@@ -229,17 +207,8 @@ class _Session:
             self.state.best = {"step": self.state.step, "bits_per_byte": score.bits_per_byte, "looks_since": 0}
         self.look_seconds = time.monotonic() - started
 
-    def measure(self, model: NetworkModule, shards: Shards, limit: int | None) -> Likelihood:
-        """The likelihood of `shards`, or of pieces of them, evenly spread, of about `limit` tokens in all."""
-        special = self.corpus.tokenizer.special
-        assert special.bos is not None and special.eos is not None
-        documents: list[np.ndarray] = [shards.document(i) for i in range(len(shards))]
-        sizes = [int(size) for size in shards.document_bytes]
-        if limit is not None and shards.tokens > limit:
-            documents = _pieces(documents, limit)
-            sizes = [len(self.corpus.tokenizer.decode(ids.tolist()).encode()) for ids in documents]
-        scores = score_documents(model, documents, sizes, bos=special.bos, eos=special.eos, context=self.context)
-        return summarise(scores)
+    def _measure(self, model: NetworkModule, shards: Shards, limit: int | None) -> Likelihood:
+        return measure(model, self.corpus.tokenizer, shards, limit, self.context)
 
     def save(self) -> None:
         """Write a checkpoint, and drop the oldest."""
@@ -259,16 +228,6 @@ class _Session:
             warn(f"{error}; training goes on, what was saved before is whole")
             return False
         return True
-
-    def _write_log(self, record: dict[str, Any]) -> None:
-        self.unlogged.append(record)
-        try:
-            while self.unlogged:
-                append_line(self.log, self.unlogged[0])
-                self.unlogged.pop(0)
-        except StorageError as error:
-            if len(self.unlogged) == 1:
-                warn(f"{error}; training goes on, the log is written when there is room")
 
     def _exact_model(self) -> LanguageModel:
         with torch.no_grad():
@@ -319,76 +278,20 @@ class _Session:
         """Measure the best model on all of the validation and test text, in float32, and write report and card."""
         best = LanguageModel.load(self.folder / "model")
         assert isinstance(best.network, NetworkModule)
-        validation = self.measure(best.network, self.corpus.validation, None)
-        test = self.measure(best.network, self.corpus.test, None) if self.corpus.test is not None else None
+        validation = self._measure(best.network, self.corpus.validation, None)
+        test = self._measure(best.network, self.corpus.test, None) if self.corpus.test is not None else None
         batch = max(1, self.config.train.batch_tokens // self.config.train.context)
         result = Trained(
             folder=self.folder, validation=validation, test=test, parameters=self.parameters, tokens=self.state.tokens,
             epochs=self.state.step * batch / max(1, self.rows_per_epoch), seconds=self.state.seconds,
-            log=read_lines(self.log),
+            log=self.log.read(),
         )  # fmt: skip
         report = report_of(result, self.state.best)
         write_json(self.folder / "reports" / f"{self.state.step:08d}.json", report)
-        write_text(self.folder / "report.html", run_page(self._story(result, report)))
+        write_text(self.folder / "report.html", run_page(story(self.config, result, report, self.corpus.language)))
         with publish_folder(self.folder / "model") as temporary:
             best.write(temporary)
             keep_adapter(self.folder / "model", temporary)
             card = model_card(self.config, result, self.corpus, self.context)
             (temporary / "README.md").write_text(card, encoding="utf-8")
         return result
-
-    def _story(self, result: Trained, report: dict[str, Any]) -> dict[str, Any]:
-        """What `report.html` tells."""
-        made = json.loads((self.folder / "made.json").read_text(encoding="utf-8"))
-        looks = [record for record in result.log if "validation" in record]
-        return {
-            "title": self.config.name, "language": self.corpus.language, "created": made["created"],
-            "command": made["command"], "config": dump(self.config),
-            "updates": [record for record in result.log if "loss" in record],
-            "evaluations": [{**{k: r[k] for k in ("step", "seconds")}, **r["validation"]} for r in looks],
-            "samples": [], "environment": {**made["versions"], **made["hardware"]},
-            "summary": {
-                "best_step": report["best_step"], "validation_bits_per_byte": result.validation.bits_per_byte,
-                "test_bits_per_byte": None if result.test is None else result.test.bits_per_byte,
-                "parameters": result.parameters, "tokens_seen": result.tokens, "epochs": result.epochs,
-                "seconds": result.seconds,
-            },
-        }  # fmt: skip
-
-
-def report_of(result: Trained, best: dict[str, Any]) -> dict[str, Any]:
-    """The scores of a run as plain data."""
-    return {
-        "best_step": best.get("step"), "validation": dump(result.validation),
-        "test": None if result.test is None else dump(result.test), "parameters": result.parameters,
-        "tokens_seen": result.tokens, "epochs": result.epochs, "seconds": result.seconds,
-    }  # fmt: skip
-
-
-def show(result: Trained) -> None:
-    """The table at the end, and what to try next."""
-    rows = []
-    for name, score in (("validation", result.validation), ("test", result.test)):
-        if score is not None:
-            rows.append([name, f"{score.bits_per_byte:.4f}", interval(score.interval, 4), f"{score.perplexity:.2f}",
-                         f"{score.tokens:,}", f"{score.documents:,}"])  # fmt: skip
-    table("held-out text", ["split", "bits/byte", "95 % interval", "perplexity/token", "tokens", "documents"], rows)
-    say(
-        f"{result.parameters / 1e6:.2f} M parameters, {result.tokens:,} tokens seen ({result.epochs:.1f} epochs), "
-        f"{result.seconds:.0f} s, {result.tokens / max(result.seconds, 1e-9) / 1000:.1f}k tokens/s"
-    )
-    say(f"report: {result.folder / 'report.html'}  (open it in a browser)")
-    say(f"the run is in {result.folder}; now try:\n  yuyan generate {result.folder} 'Once upon a time'")
-
-
-def _pieces(documents: Sequence[np.ndarray], limit: int) -> list[np.ndarray]:
-    """Evenly spread pieces of at most PIECE tokens of the documents, about `limit` tokens in all."""
-    pieces = [ids[at : at + PIECE] for ids in documents for at in range(0, max(1, len(ids)), PIECE)]
-    total = sum(map(len, pieces))
-    count = min(len(pieces), max(1, round(len(pieces) * limit / total)))
-    return [pieces[i] for i in np.unique(np.linspace(0, len(pieces) - 1, count).astype(np.int64))]
-
-
-def _update_record(update: Update, speed: float) -> dict[str, Any]:
-    record = update._asdict() | {"tokens_per_second": round(speed, 1), "seconds": round(update.seconds, 3)}
-    return {key: (None if isinstance(v, float) and not math.isfinite(v) else v) for key, v in record.items()}
