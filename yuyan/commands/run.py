@@ -41,7 +41,7 @@ from yuyan.tasks.language_model import model_folder
 from yuyan.text import DataConfig
 from yuyan.tokens import TokenizerConfig
 from yuyan.tokens.train import BytePairConfig
-from yuyan.train import AdamW, OptimizerConfig, Precision, Schedule, WarmupStableDecay
+from yuyan.train import AdamW, Clock, OptimizerConfig, Precision, Schedule, WarmupStableDecay
 
 RUNS = Path("runs")
 MADE = "made.json"
@@ -85,6 +85,9 @@ class TrainConfig(Config):
     """Updates to take. Exactly one of `steps` and `budget`; only `steps` can be repeated bit for bit."""
     budget: str | None = None
     """Time to train, such as 10m; the schedule follows the clock."""
+    clock: Clock = "wall"
+    """What a budget is counted in: time that passes, or time that the processor works for this process (cpu), which other
+    programs on the machine cannot take away."""
     context: int = Field(256, ge=2)
     """Tokens of one row: how far back a Transformer can look."""
     batch_tokens: int = Field(4096, ge=1)

@@ -49,7 +49,7 @@ from yuyan.store import (
     write_text,
 )
 from yuyan.tasks.language_model import LanguageModel
-from yuyan.train import Learner, MasterWeights, PlainStep, Plan, State, Update, parameter_kinds, resolve, train
+from yuyan.train import CLOCKS, Learner, MasterWeights, PlainStep, Plan, State, Update, parameter_kinds, resolve, train
 from yuyan.train.allocator import keep_freed_memory
 from yuyan.train.state import stored_threads
 from yuyan.train.threads import fastest_threads, take_threads
@@ -166,7 +166,8 @@ class _Session:
 
     def run(self, bar: Task, stop: StopRequest) -> None:
         """Train until the plan is fulfilled, patience is lost, or somebody asks to stop."""
-        step = PlainStep(self.plan, self.config.train.schedule, clip=self.config.train.clip)
+        settings = self.config.train
+        step = PlainStep(self.plan, settings.schedule, clip=settings.clip, clock=CLOCKS[settings.clock])
         started, tokens = time.monotonic(), self.state.tokens
         next_look = self._next_look()
         if self._lost_patience():  # it was stopped between losing patience and the report

@@ -6,10 +6,12 @@ from yuyan.train.optimizer import AdamW, OptimizerConfig, parameter_kinds
 from yuyan.train.precision import MasterWeights, Precision, resolve
 from yuyan.train.schedule import Constant, Cosine, Schedule, WarmupStableDecay
 from yuyan.train.state import State
-from yuyan.train.step import Diverged, PlainStep, Plan, Update
+from yuyan.train.step import CLOCKS, Clock, Diverged, PlainStep, Plan, Update
 
 __all__ = [
+    "CLOCKS",
     "AdamW",
+    "Clock",
     "Constant",
     "Cosine",
     "Diverged",

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -20,6 +20,9 @@ from yuyan.train.schedule import Schedule
 from yuyan.train.state import State
 
 SKIPS_IN_A_ROW = 10
+Clock = Literal["wall", "cpu"]
+CLOCKS: dict[Clock, Callable[[], float]] = {"wall": time.monotonic, "cpu": time.process_time}
+"""What the seconds of a plan are counted by; with `cpu` the work of all threads is added up."""
 
 
 class Update(NamedTuple):
