@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from yuyan.errors import InputError
 from yuyan.objectives import Loss
 from yuyan.train import (
+    CLOCKS,
     AdamW,
     Constant,
     Diverged,
@@ -150,3 +152,10 @@ def test_the_rate_follows_the_schedule_and_not_the_last_rate(tmp_path: Path) -> 
     step = PlainStep(Plan(steps=10), Constant(warmup=1.0))
     rates = [step(state, [batch()]).learning_rate for _ in range(10)]
     assert rates == pytest.approx([0.1 * (n + 0.5) / 10 for n in range(10)])
+
+
+def test_the_processor_clock_stands_still_while_the_process_sleeps() -> None:
+    for name, moved in (("wall", True), ("cpu", False)):
+        before = CLOCKS[name]()
+        time.sleep(0.1)
+        assert (CLOCKS[name]() - before > 0.09) is moved
