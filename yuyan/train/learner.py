@@ -6,12 +6,15 @@ This is the thing that is sharded, compiled or differentiated by example: all th
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable
+from typing import TypeVar, cast
 
 from torch import nn
 
 from yuyan.objectives import Batch, Loss, Objective
 from yuyan.objectives.base import LanguageNetwork
+
+T = TypeVar("T")
 
 
 class Learner(nn.Module):
@@ -23,3 +26,7 @@ class Learner(nn.Module):
 
     def forward(self, batch: Batch) -> Loss:
         return self.objective.loss(cast(LanguageNetwork, self.model), batch)
+
+    def inside(self, work: Callable[[], T]) -> T:
+        """Do `work` as if in `forward`: with the weights in place where a process holds only parts of them."""
+        return work()

@@ -8,12 +8,14 @@ section 3.1), and softmax, loss and norms are float32 inside their kernels.
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+T = TypeVar("T")
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -40,8 +42,10 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 class MasterWeights:
     """The float32 weights an optimizer steps, and the model that computes in `dtype`.
 
-    For float32 the two are the same tensors and every method is free.
+    For float32 the two are the same tensors and every method is free. `sharded`: whether each process has a part only.
     """
+
+    sharded = False
 
     def __init__(self, module: nn.Module, dtype: torch.dtype):
         self.module = module
@@ -73,6 +77,17 @@ class MasterWeights:
         if self.separate:
             with torch.no_grad():
                 torch._foreach_copy_(self._working, self._masters)
+
+    def sum_gradients(self) -> None:
+        """Make the masters' gradients those of the batches of all processes; of one they are already."""
+
+    def whole(self, name: str) -> Tensor:
+        """A master weight in one piece."""
+        return self.masters[name].detach()
+
+    def inside(self, work: Callable[[], T]) -> T:
+        """Do `work` with the model outside of a training step, such as measuring it."""
+        return work()
 
     def zero_gradients(self) -> None:
         """Forget all gradients."""

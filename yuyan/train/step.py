@@ -18,6 +18,7 @@ from yuyan.errors import InputError, YuyanError
 from yuyan.objectives import Batch
 from yuyan.train.schedule import Schedule
 from yuyan.train.state import State
+from yuyan.train.world import World
 
 SKIPS_IN_A_ROW = 10
 Clock = Literal["wall", "cpu"]
@@ -65,9 +66,15 @@ class PlainStep:
     """Forward, backward, clip, step. A gradient that is not finite changes no weight; ten in a row end the run."""
 
     def __init__(
-        self, plan: Plan, schedule: Schedule, *, clip: float | None = 1.0, clock: Callable[[], float] = time.monotonic
+        self,
+        plan: Plan,
+        schedule: Schedule,
+        *,
+        clip: float | None = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+        world: World | None = None,
     ):
-        self.plan, self.schedule, self.clip, self.clock = plan, schedule, clip, clock
+        self.plan, self.schedule, self.clip, self.clock, self.world = plan, schedule, clip, clock, world or World()
         self._last: float | None = None
         self._skips = 0
 
@@ -82,13 +89,15 @@ class PlainStep:
             state.weights.take_gradients()
             total += loss.total.detach().sum()
             count += int(loss.count.sum())
+        everywhere = self.world.sum([float(total), float(count)])
+        loss_total, count = everywhere[0], int(everywhere[1])
         if count == 0:
             raise InputError(f"step {state.step + 1}: no token of the batch was scored; check labels and masks")
         norm = self._finish(state, count)
         state.step, state.tokens = state.step + 1, state.tokens + count
         self._count_time(state)
         return Update(
-            state.step, float(total) / count, count, norm, rate, state.seconds, state.tokens, not math.isfinite(norm)
+            state.step, loss_total / count, count, norm, rate, state.seconds, state.tokens, not math.isfinite(norm)
         )
 
     def start_clock(self) -> None:
@@ -102,10 +111,11 @@ class PlainStep:
         return float(state.optimizer.param_groups[0]["lr"])
 
     def _finish(self, state: State, count: int) -> float:
+        state.weights.sum_gradients()
         masters = list(state.weights.masters.values())
         gradients = [p.grad for p in masters if p.grad is not None]
         torch._foreach_div_(gradients, float(count))
-        norm = float(nn.utils.clip_grad_norm_(masters, math.inf if self.clip is None else self.clip))
+        norm = _clip(masters, math.inf if self.clip is None else self.clip)
         if math.isfinite(norm):
             state.optimizer.step()
             state.weights.publish()
@@ -125,3 +135,9 @@ class PlainStep:
         if self._last is not None:
             state.seconds += now - self._last
         self._last = now
+
+
+def _clip(masters: list[nn.Parameter], largest: float) -> float:
+    """Scale the gradients to a norm of at most `largest`; the norm before that, over all parts of them."""
+    norm = nn.utils.clip_grad_norm_(masters, largest)
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
