@@ -80,7 +80,8 @@ class Processes(World):
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         wait = timedelta(seconds=timeout)
-        self._store, _, _ = next(iter(dist.rendezvous("env://", timeout=max(wait, timedelta(minutes=5))))  # type: ignore[attr-defined]
+        meeting = dist.rendezvous("env://", timeout=max(wait, timedelta(minutes=5)))  # type: ignore[attr-defined]
+        self._store, _, _ = next(iter(meeting))
         self._grace = min(GRACE, timeout)
         self._store.set(f"yuyan/who/{self.rank}", f"{os.getpid()} {socket.gethostname()}")
         dist.init_process_group(
