@@ -23,6 +23,7 @@ from yuyan.train import (
     AdamW,
     Learner,
     MasterWeights,
+    OptimizerConfig,
     PlainStep,
     Plan,
     State,
@@ -95,7 +96,10 @@ MODELS = {
 }
 
 
-def begin(toy: Toy, model: str = "gpt", dtype: torch.dtype = torch.float32, *, context: int = 24) -> State:
+def begin(
+    toy: Toy, model: str = "gpt", dtype: torch.dtype = torch.float32, *, context: int = 24,
+    optimizer: OptimizerConfig = AdamW(lr=1e-2),
+) -> State:  # fmt: skip
     """A run before its first step: 6 rows an update, eleven updates and a half an epoch."""
     torch.manual_seed(0)
     learner = Learner(MODELS[model].build(len(toy.tokenizer), 0), NextToken())
@@ -104,7 +108,7 @@ def begin(toy: Toy, model: str = "gpt", dtype: torch.dtype = torch.float32, *, c
     special = toy.tokenizer.special
     rows = Packed(toy.shards, context, seed=0, bos=special.bos, eos=special.eos)
     batches = Batches(rows, batch_rows=6, micro_rows=3, seed=0)
-    return State(learner, weights, AdamW(lr=1e-2).build(weights.masters, kinds), batches)
+    return State(learner, weights, optimizer.build(weights.masters, kinds), batches)
 
 
 def advance(state: State, until: int, of: int) -> list[Update]:

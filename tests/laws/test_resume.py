@@ -19,6 +19,8 @@ from toy_runs import CONFIG, MODELS, SETTINGS, Toy, advance, begin, differences,
 from yuyan.commands.run import read_run_config
 from yuyan.commands.train import train_command
 from yuyan.errors import InputError
+from yuyan.train import Adafactor, AdamW, Muon, OptimizerConfig, Sgd
+from yuyan.train.optimizer import Rates
 
 STEPS = 14
 
@@ -49,6 +51,27 @@ def test_stopped_anywhere_and_resumed(toy: Toy, tmp_path: Path, model: str, dtyp
         second.load(tmp_path / str(stop))
         assert differences(first, second) == []
         after = advance(second, STEPS, STEPS)
+        assert [plain(u) for u in before + after] == [plain(u) for u in updates], f"stopped at {stop}"
+        assert differences(straight, second) == [], f"stopped at {stop}"
+
+
+OPTIMIZERS = (Muon(lr=1e-2), Sgd(lr=0.5), Sgd(momentum=0.0), Adafactor(), AdamW(rates=Rates(vector=0.0)))
+
+
+@pytest.mark.parametrize("model", sorted(MODELS))
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda config: f"{config.kind}")
+def test_stopped_and_resumed_with_any_optimizer(
+    toy: Toy, tmp_path: Path, model: str, optimizer: OptimizerConfig
+) -> None:
+    straight = begin(toy, model, optimizer=optimizer)
+    updates = advance(straight, 6, 6)
+    for stop in (0, 1, 4):
+        first = begin(toy, model, optimizer=optimizer)
+        before = advance(first, stop, 6)
+        first.save(tmp_path / str(stop))
+        second = begin(toy, model, optimizer=optimizer)
+        second.load(tmp_path / str(stop))
+        after = advance(second, 6, 6)
         assert [plain(u) for u in before + after] == [plain(u) for u in updates], f"stopped at {stop}"
         assert differences(straight, second) == [], f"stopped at {stop}"
 

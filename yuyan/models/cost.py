@@ -6,7 +6,6 @@ A multiplication and its addition count as two operations.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 from torch import nn
@@ -159,21 +158,21 @@ def _products(stack: Stack, layer: int, context: int) -> int:
 # ---------------------------------------------------------------- kinds
 
 
-def parameter_kinds(model: NetworkModule) -> dict[str, ParameterKind]:
+def parameter_kinds(model: nn.Module) -> dict[str, ParameterKind]:
     """What each parameter is, by the structure of the model: tables, the last product, other matrices, the rest.
 
-    Optimizers treat them apart: tables and vectors are not decayed, and only matrices suit a matrix method.
+    Optimizers treat them apart: tables and vectors are not decayed, and only matrices suit a matrix method. A tied
+    output table is an embedding.
     """
-    return dict(_kinds(model))
-
-
-def _kinds(model: NetworkModule) -> Iterator[tuple[str, ParameterKind]]:
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    output = set() if model.head is None else {id(part) for part in model.output_projection()}
-    for name, parameter in model.named_parameters():
-        if id(parameter) in tables:
-            yield name, "embedding"
-        elif parameter.ndim < 2:
-            yield name, "vector"
-        else:
-            yield name, "head" if id(parameter) in output else "matrix"
+    networks = [m for m in model.modules() if isinstance(m, NetworkModule) and m.head is not None]
+    output = {id(part) for network in networks for part in network.output_projection()}
+    return {name: _kind(parameter, tables, output) for name, parameter in model.named_parameters()}
+
+
+def _kind(parameter: nn.Parameter, tables: set[int], output: set[int]) -> ParameterKind:
+    if id(parameter) in tables:
+        return "embedding"
+    if parameter.ndim < 2:
+        return "vector"
+    return "head" if id(parameter) in output else "matrix"

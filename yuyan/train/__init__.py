@@ -2,7 +2,7 @@
 
 from yuyan.train.learner import Learner
 from yuyan.train.loop import train
-from yuyan.train.optimizer import AdamW, OptimizerConfig, parameter_kinds
+from yuyan.train.optimizer import Adafactor, AdamW, Muon, OptimizerConfig, Sgd, parameter_kinds
 from yuyan.train.precision import MasterWeights, Precision, resolve
 from yuyan.train.schedule import Constant, Cosine, Schedule, WarmupStableDecay
 from yuyan.train.state import State
@@ -10,6 +10,7 @@ from yuyan.train.step import CLOCKS, Clock, Diverged, PlainStep, Plan, Update
 
 __all__ = [
     "CLOCKS",
+    "Adafactor",
     "AdamW",
     "Clock",
     "Constant",
@@ -17,11 +18,13 @@ __all__ = [
     "Diverged",
     "Learner",
     "MasterWeights",
+    "Muon",
     "OptimizerConfig",
     "PlainStep",
     "Plan",
     "Precision",
     "Schedule",
+    "Sgd",
     "State",
     "Update",
     "WarmupStableDecay",

@@ -85,7 +85,7 @@ class State:
     def _optimizer_tensors(self) -> dict[str, Tensor]:
         names = {id(master): name for name, master in self.weights.masters.items()}
         return {
-            f"{names[id(parameter)]}/{key}": value
+            f"{names[id(parameter)]}/{key}": value.contiguous()
             for parameter, memory in self.optimizer.state.items()
             for key, value in memory.items()
         }
