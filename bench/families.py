@@ -19,6 +19,7 @@ import torch
 from yuyan.hub import read_model, write_model
 
 ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "families.md"
 sys.path.insert(0, str(ROOT / "tests" / "parity"))
 import test_transformers as parity  # noqa: E402
 
@@ -39,7 +40,7 @@ def measure(name: str) -> dict[str, object]:
         folder = Path(temporary)
         theirs.save_pretrained(folder / "theirs")
         ours = read_model(folder / "theirs")
-        family = write_model(ours, folder / "ours", special_ids={"pad_token_id": 1})
+        family = write_model(ours, folder / "ours", special_ids={"pad_token_id": 1, "eos_token_id": 2})
         again = type(theirs).from_pretrained(folder / "ours").eval()
         before, after = theirs.state_dict(), again.state_dict()
         return {
@@ -68,10 +69,21 @@ def page(rows: list[dict[str, object]]) -> str:
     tail = (
         "\n\nNetworks without a family (recurrent, sinusoidal, ALiBi, ...) are written as `model_type: yuyan`, safetensors and "
         "JSON too, and read by the same function. Refused with an error that names the cause: unknown tensors or settings, NaN "
-        "weights, pickles other than through `weights_only`, links, and code in the folder is never run. Not supported: sequence "
-        "classification and question answering folders of T5.\n"
+        "weights, pickles other than through `weights_only`, links that lead out of the folder (a snapshot in a hub's cache is "
+        "read: its links lead to the files of the same model), and code in the folder is never run.\n\n"
+        "*sequence* and *answer* of T5 are read by both sides: the decoder reads the text that the encoder read, moved right by "
+        "one token, and the score of a text is taken at its last token, which must be the end mark, as T5's tokenizer makes it. "
+        "Not supported, and refused by name: multiple choice (`...ForMultipleChoice`), next-sentence prediction, "
+        "`GPT2DoubleHeadsModel`, and encoders used as decoders (`BertLMHeadModel`, `RobertaForCausalLM`). The judgement of "
+        "sentence pairs inside `BertForPreTraining` is left out, and a note says so.\n"
     )
     return head + "\n".join(lines) + tail
+
+
+def kept() -> str:
+    """What another program wrote into the page: its sections."""
+    found = PAGE.read_text(encoding="utf-8").partition("\n## ") if PAGE.is_file() else ("", "", "")
+    return "".join(found[1:])
 
 
 def main() -> None:
@@ -81,7 +93,7 @@ def main() -> None:
     names = list(parity.MODELS)[:: 8 if options.quick else 1]
     rows = [measure(name) for name in names]
     if not options.quick:
-        (ROOT / "docs" / "families.md").write_text(page(rows), encoding="utf-8")
+        PAGE.write_text(page(rows) + kept(), encoding="utf-8")
     worst = max(max(float(r["in"]), float(r["out"])) for r in rows)  # type: ignore[arg-type]
     print(f"{len(rows)} models, worst difference {worst:.1e}, all round trips exact: {all(r['exact'] for r in rows)}")
     shown = [{"name": f"{r['name']}: worst difference", "unit": "score", "ours": max(r["in"], r["out"]), "peer": "transformers",  # type: ignore[type-var]

@@ -127,7 +127,14 @@ PAIRS: dict[str, Network] = {
     "luong over attention": network(encoder=reader(), decoder=recurrent(cross=Multiplicative(), cell="rnn")),
     "attention over recurrent": network(encoder=recurrent(cell="gru"), decoder=stack(cross=True)),
 }
-ALL = DECODERS | ENCODERS | PAIRS
+TWICE: dict[str, Network] = {  # both sides read the text
+    name: network(
+        encoder=reader(position=BOTH), decoder=stack(position=BIAS, cross=True),
+        head=LabelHead(labels=("a", "b"), pool=pool, activation=activation, start=3),
+    )
+    for name, pool, activation in (("t5 labels", "last", "tanh"), ("t5 answer", "none", None))
+}  # fmt: skip
+ALL = DECODERS | ENCODERS | PAIRS | TWICE
 WRITERS = DECODERS | PAIRS
 
 

@@ -29,6 +29,7 @@ from yuyan.nn.stack import Local
 
 LEARNED = Learned(max_position_embeddings=32)
 LABELS = LabelHead(labels=("no", "yes"), pool="last", bias=False)
+ENDING = LabelHead(labels=("no", "yes"), pool="last", activation="tanh", start=0)
 
 
 def bert(head: Any, offset: int = 0, size: int | None = None, types: int = 2) -> Network:
@@ -72,6 +73,16 @@ EXPRESSIBLE: dict[str, tuple[str, Network]] = {
         network(decoder=stack(position=Rotary(scaling=DynamicScaling(factor=2.0, original_max_position_embeddings=8)))),
     ),
     "llama labels": ("llama", network(decoder=stack(), head=LABELS)),
+    **{
+        f"{family} {kind}": (family, network(decoder=stack(**seams), head=LabelHead(labels=labels, pool="none")))
+        for kind, labels in (("tokens", ("no", "yes")), ("answer", ("start", "end")))
+        for family, seams in (
+            ("llama", {}),
+            ("mistral", {"mask": Window(size=5)}),
+            ("qwen2", {"heads": Heads(count=4, bias=True, output_bias=False)}),
+            ("qwen3", {"heads": Heads(count=4, key_value_heads=2, qk_norm=RMSNorm())}),
+        )
+    },
     "mistral": ("mistral", network(decoder=stack(mask=Window(size=5)), head=LanguageModelHead(tied=False))),
     "qwen2": ("qwen2", network(decoder=stack(heads=Heads(count=4, bias=True, output_bias=False)))),
     "qwen3": ("qwen3", network(decoder=stack(heads=Heads(count=4, key_value_heads=2, qk_norm=RMSNorm())))),
@@ -102,6 +113,12 @@ EXPRESSIBLE: dict[str, tuple[str, Network]] = {
     ),
     "t5": ("t5", t5(Mlp(intermediate_size=32, activation="relu", bias=False), LanguageModelHead(scaled=True))),
     "t5 v1.1": ("t5", t5(Gated(intermediate_size=32, activation="gelu_tanh"), LanguageModelHead(tied=False))),
+    "t5 labels": ("t5", t5(Gated(intermediate_size=32, activation="gelu_tanh"), ENDING)),
+    "t5 answer": (
+        "t5",
+        t5(Gated(intermediate_size=32, activation="gelu_tanh"), LabelHead(labels=("start", "end"), pool="none", start=4)),
+    ),
+    "t5 tokens": ("t5", t5(Gated(intermediate_size=32), LabelHead(labels=("no", "yes"), pool="none"), alone=True)),
     "t5 encoder": ("t5", t5(Gated(intermediate_size=32, activation="gelu_tanh"), None, alone=True)),
 }  # fmt: skip
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sides import VOCABULARY, WIDTH, network, same, stack, strong
+from test_families import EXPRESSIBLE
 from torch import Tensor
 
 from yuyan.errors import CheckpointCorrupt, ConfigError, DataError, YuyanError
@@ -80,6 +83,28 @@ def test_a_setting_that_is_not_supported_is_named(folder: Path, key: str, value:
     refuses(folder, ConfigError, "config.json", named)
 
 
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        ("bert", "BertForNextSentencePrediction"),
+        ("bert", "BertForMultipleChoice"),
+        ("bert", "BertLMHeadModel"),
+        ("roberta", "RobertaForCausalLM"),
+        ("electra", "ElectraForMultipleChoice"),
+        ("modernbert", "ModernBertForMultipleChoice"),
+        ("gpt2", "GPT2DoubleHeadsModel"),
+        ("llama", "LlamaForMultipleChoice"),
+        ("qwen3", "Qwen3ForMultipleChoice"),
+        ("t5", "T5ForSomethingElse"),
+    ],
+)
+def test_a_class_that_is_not_supported_is_named(tmp_path: Path, family: str, name: str) -> None:
+    found, config = EXPRESSIBLE[family]
+    assert write_model(strong(config), tmp_path) == found
+    edit(tmp_path, lambda data: data.update(architectures=[name]))
+    refuses(tmp_path, ConfigError, "architectures", name, "not supported")
+
+
 def test_settings_that_are_off_or_change_nothing_are_passed_over(folder: Path) -> None:
     edit(folder, lambda data: data.update(use_cache=True, transformers_version="9", some_switch=False, other=None))
     read_model(folder)
@@ -89,6 +114,36 @@ def test_code_in_a_folder_is_not_run(folder: Path) -> None:
     (folder / "modeling_x.py").write_text("raise SystemExit('run!')")
     edit(folder, lambda data: data.update(auto_map={"AutoModelForCausalLM": "modeling_x.Model"}))
     read_model(folder)
+
+
+EVENTS: list[str] = []
+WATCHED = ("import", "exec", "compile", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect",
+           "pickle.find_class", "ctypes.dlopen")  # fmt: skip
+
+
+def _watch(event: str, given: tuple[Any, ...]) -> None:
+    if EVENTS and event in WATCHED:
+        EVENTS.append(f"{event} {given[:1]}")
+    elif EVENTS and event == "open" and str(given[0]).endswith((".py", ".bin", ".pkl")):
+        EVENTS.append(f"opened {given[0]}")
+
+
+def test_reading_a_folder_runs_imports_and_fetches_nothing(folder: Path) -> None:
+    """Seen from inside the interpreter, for a folder with all that ever ran code elsewhere."""
+    for name in ("modeling_x", "configuration_x", "tokenization_x", "__init__", "setup", "sitecustomize"):
+        (folder / f"{name}.py").write_text("raise SystemExit('run!')")
+    for name in ("pytorch_model.bin", "training_args.bin", "optimizer.pkl"):
+        (folder / name).write_bytes(pickle.dumps(Bomb()))
+    names = {f"Auto{kind}": f"someone/else--modeling_x.{kind}" for kind in ("Config", "Model", "ModelForCausalLM")}
+    edit(folder, lambda data: data.update(auto_map=names, custom_pipelines={}, trust_remote_code=False))
+    read_model(folder)  # what a first call imports is no matter of the folder
+    sys.addaudithook(_watch)
+    EVENTS.append("started")
+    try:
+        read_model(folder)
+    finally:
+        found, EVENTS[:] = EVENTS[1:], []
+    assert not found and not Path("bomb").exists()
 
 
 def test_an_unknown_family_is_named(folder: Path) -> None:
@@ -190,12 +245,34 @@ def header(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         lambda data: data["model.norm.weight"].update(shape=[2**62]),
         lambda data: data["model.norm.weight"].update(shape=[-1]),
         lambda data: data.pop("model.norm.weight"),
+        lambda data: data["model.norm.weight"].update(shape=[2**33, 2**33]),
+        lambda data: data["model.norm.weight"].update(data_offsets=[2**63, 2**63 + 96]),
+        lambda data: data["model.norm.weight"].update(data_offsets=[96, 0]),
+        lambda data: data["model.norm.weight"].update(dtype="I64"),
+        lambda data: data.clear(),
     ],
-    ids=["overlap", "type", "shape", "negative", "hole"],
+    ids=["overlap", "type", "shape", "negative", "hole", "product", "far", "turned", "type of another size", "empty"],
 )
 def test_a_header_that_lies_is_refused(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     header(folder, change)
     refuses(folder, CheckpointCorrupt, "model.safetensors")
+
+
+def test_a_name_that_is_there_twice_is_refused(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    whole = path.read_bytes()
+    length = struct.unpack("<Q", whole[:8])[0]
+    text = whole[8 : 8 + length].decode().rstrip()
+    again = json.dumps({"model.norm.weight": json.loads(text)["model.norm.weight"]})
+    twice = (text[:-1] + "," + again[1:]).encode()
+    path.write_bytes(struct.pack("<Q", len(twice)) + twice + whole[8 + length :])
+    refuses(folder, CheckpointCorrupt, "model.norm.weight", "twice")
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.bool, torch.float8_e4m3fn])
+def test_weights_that_are_no_floating_numbers_are_refused(folder: Path, dtype: torch.dtype) -> None:
+    rewrite(folder, lambda t: t | {"model.norm.weight": t["model.norm.weight"].to(dtype)})
+    refuses(folder, DataError, "model.norm.weight", str(dtype).removeprefix("torch."), "float32")
 
 
 def test_a_header_of_any_claimed_size_is_refused(folder: Path) -> None:
@@ -246,6 +323,50 @@ def test_a_link_is_not_followed(folder: Path, name: str, tmp_path: Path) -> None
     (folder / name).rename(elsewhere)
     (folder / name).symlink_to(elsewhere)
     refuses(folder, DataError, name, "symbolic link")
+
+
+def cached(hub: Path, **settings: Any) -> tuple[Path, NetworkModule]:
+    """A snapshot as hubs keep it: links to files named by their hashes."""
+    snapshot, blobs = hub / "models--someone--model" / "snapshots" / "0a1b", hub / "models--someone--model" / "blobs"
+    for place in (snapshot, blobs):
+        place.mkdir(parents=True)
+    model = written(snapshot, **settings)
+    for number, file in enumerate(sorted(snapshot.iterdir())):
+        file.rename(blobs / f"hash{number}")
+        file.symlink_to(Path("../../blobs") / f"hash{number}")
+    return snapshot, model
+
+
+@pytest.mark.parametrize("settings", [{}, {"shard_bytes": 8_000}])
+def test_a_snapshot_of_a_hubs_cache_is_read(tmp_path: Path, settings: dict[str, Any]) -> None:
+    snapshot, model = cached(tmp_path, **settings)
+    assert (snapshot / "config.json").is_symlink() and same(read_model(snapshot), model)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+@pytest.mark.parametrize(
+    "way", ["elsewhere", "another model", "by way of the blobs", "blobs elsewhere", "nowhere", "circle", "no cache"]
+)
+def test_a_snapshot_whose_links_lead_elsewhere_is_refused(tmp_path: Path, way: str, name: str) -> None:
+    snapshot, _ = cached(tmp_path / "hub")
+    link, other = snapshot / name, tmp_path / "other"
+    blob = link.resolve()
+    if way == "another model":
+        other = tmp_path / "hub" / "models--another--model" / "blobs" / "hash"
+        other.parent.mkdir(parents=True)
+    if way == "blobs elsewhere":
+        blob.parent.rename(other)
+        blob.parent.symlink_to(other)
+    elif way == "no cache":
+        snapshot.parents[1].rename(tmp_path / "hub" / "model")
+        snapshot = tmp_path / "hub" / "model" / "snapshots" / "0a1b"
+    else:
+        blob.rename(other)
+        at = blob if way in ("by way of the blobs", "circle") else link
+        at.unlink(missing_ok=True)
+        at.symlink_to({"nowhere": "nothing", "circle": link}.get(way, other))
+    all_links = way in ("blobs elsewhere", "no cache")
+    refuses(snapshot, DataError, "symbolic link", *(() if all_links else (name,)))
 
 
 # ---------------------------------------------------------------- pickles

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from yuyan.hub import read_model, write_model
+from yuyan.hub.labels import ANSWER, SEQUENCE, TOKEN
 from yuyan.models.network import NetworkModule
 from yuyan.nn.head import LabelHead, LanguageModelHead, PoolerHead
 from yuyan.nn.position import RelativeBias, RelativeBiasPosition
@@ -66,6 +67,14 @@ BERT: dict[str, Any] = {
 LABELS: dict[str, Any] = {"num_labels": 3, "id2label": {0: "no", 1: "yes", 2: "perhaps"}, "pad_token_id": 1}
 
 
+def labelled(family: str, ending: str) -> Callable[[], Any]:
+    """Llama or one of its heirs with a head of labels."""
+    sizes = {k: v for k, v in LLAMA.items() if k != "head_dim" or family != "Qwen2"}
+    labels = {"pad_token_id": 1} if ending == ANSWER else LABELS
+    window = {"sliding_window": 5} if family == "Mistral" else {}
+    return lambda: getattr(hf, family + ending)(getattr(hf, family + "Config")(**sizes | labels | window))
+
+
 def bert(name: str = "BertForMaskedLM", **settings: Any) -> Any:
     return getattr(hf, name)(hf.BertConfig(**BERT | settings))
 
@@ -91,6 +100,7 @@ def t5(name: str = "T5ForConditionalGeneration", **settings: Any) -> Any:
     return getattr(hf, name)(hf.T5Config(**sizes | settings))
 
 
+ENDS: dict[str, Any] = {"eos_token_id": 2, "decoder_start_token_id": 0}
 V11: dict[str, Any] = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
 MODELS: dict[str, Callable[[], Any]] = {
     "gpt2": gpt2,
@@ -127,10 +137,15 @@ MODELS: dict[str, Callable[[], Any]] = {
     "t5-v1.1": lambda: t5(**V11),
     "t5-base": lambda: t5("T5Model"),
     "t5-encoder": lambda: t5("T5EncoderModel"),
+    "t5-sequence": lambda: t5("T5ForSequenceClassification", **LABELS | ENDS),
+    "t5-sequence-v1.1": lambda: t5("T5ForSequenceClassification", **LABELS | ENDS | V11),
     "t5-tokens": lambda: t5("T5ForTokenClassification", **LABELS),
-    "llama-sequence": lambda: hf.LlamaForSequenceClassification(hf.LlamaConfig(**LLAMA | LABELS)),
-    "llama-tokens": lambda: hf.LlamaForTokenClassification(hf.LlamaConfig(**LLAMA | LABELS)),
-    "qwen3-sequence": lambda: hf.Qwen3ForSequenceClassification(hf.Qwen3Config(**LLAMA | LABELS)),
+    "t5-answer": lambda: t5("T5ForQuestionAnswering", **ENDS | {"decoder_start_token_id": 7}),
+    **{
+        f"{name.lower()}-{short}": labelled(name, ending)
+        for name in ("Llama", "Mistral", "Qwen2", "Qwen3")
+        for short, ending in (("sequence", SEQUENCE), ("tokens", TOKEN), ("answer", ANSWER))
+    },
     "llama": llama,
     "llama-tied": lambda: llama(tie_word_embeddings=True),
     "llama-biases": lambda: llama(attention_bias=True, mlp_bias=True, num_key_value_heads=4),
@@ -167,16 +182,18 @@ def theirs() -> Callable[[str], Any]:
 
 
 def batch() -> tuple[Tensor, Tensor]:
-    """Three texts, one of them shorter than the row."""
+    """Three texts, one of them shorter than the row; each ends with token 2, where T5 looks for its end."""
     ids = torch.randint(3, 99, (3, 17), generator=torch.Generator().manual_seed(1))
     mask = torch.ones_like(ids)
     mask[1, 12:] = 0
+    ids[[0, 1, 2], [16, 11, 16]] = 2
     return ids.masked_fill(mask == 0, 1), mask
 
 
 def their_scores(model: Any) -> Tensor:
     ids, mask = batch()
-    extra = {"decoder_input_ids": ids[:, :9]} if model.config.is_encoder_decoder else {}
+    own = any(name.endswith(("qa_outputs", "classification_head")) for name, _ in model.named_modules())
+    extra = {"decoder_input_ids": ids[:, :9]} if model.config.is_encoder_decoder and not own else {}
     with torch.no_grad():
         out = model(input_ids=ids, attention_mask=mask, **extra)
     if "start_logits" in out:
@@ -224,11 +241,13 @@ def test_theirs_loads_in_ours(name: str, theirs: Callable[[str], Any], tmp_path:
 def test_ours_loads_in_theirs(name: str, theirs: Callable[[str], Any], tmp_path: Path) -> None:
     theirs(name).save_pretrained(tmp_path / "theirs")
     ours = read_model(tmp_path / "theirs")
-    written = write_model(ours, tmp_path / "ours", special_ids={"pad_token_id": 1})
+    written = write_model(ours, tmp_path / "ours", special_ids={"pad_token_id": 1, "eos_token_id": 2})
     assert written != "yuyan"
     again, report = type(theirs(name)).from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     close(our_scores(ours), their_scores(again.eval()))
+    if name.endswith(("sequence", "tokens")):
+        assert again.config.id2label == LABELS["id2label"] and again.config.num_labels == 3
 
 
 @pytest.mark.parametrize("name", MODELS)

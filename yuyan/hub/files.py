@@ -18,6 +18,7 @@ from yuyan.config import build, did_you_mean, dump
 from yuyan.errors import ConfigError, DataError
 from yuyan.hub.families import FAMILIES, family_of
 from yuyan.hub.family import Family, comparable
+from yuyan.hub.links import refuse_link
 from yuyan.hub.names import their_names
 from yuyan.hub.plan import OURS, Plan
 from yuyan.hub.tensors import SHARD_BYTES, Weights, write_tensors
@@ -81,7 +82,7 @@ def read_model(folder: Path, dtype: torch.dtype | None = torch.float32) -> Netwo
         plan.expect(name, stored.shape)
     plan.finish()
     for name, tensor in weights.read():
-        plan.take(name, tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype))
+        plan.take(name, tensor, dtype)
     module.load_state_dict(plan.tensors(), strict=True, assign=True)
     for parameter in module.parameters():
         parameter.requires_grad_(True)
@@ -89,9 +90,8 @@ def read_model(folder: Path, dtype: torch.dtype | None = torch.float32) -> Netwo
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of a folder, which must be no link. Raises DataError."""
-    if path.is_symlink():
-        raise DataError(f"{path}: is a symbolic link; copy the folder with its files (cp -rL) and use the copy")
+    """The JSON object in a file of a folder, which must be no link out of it. Raises DataError."""
+    refuse_link(path)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

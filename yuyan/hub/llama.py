@@ -6,6 +6,8 @@ through a window.
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 from yuyan.hub.family import Family
@@ -38,6 +40,14 @@ LLAMA_TABLE = (
 
 
 def llama_table(network: Network) -> tuple[Row, ...]:
+    """The names; question answering of all but Mistral says `transformer` where the others say `model`."""
+    rows = mistral_table(network)
+    if not isinstance(network.head, LabelHead) or suffix(network.head) != ANSWER:
+        return rows
+    return tuple(replace(row, theirs=re.sub(r"^model\.", "transformer.", row.theirs)) for row in rows)
+
+
+def mistral_table(network: Network) -> tuple[Row, ...]:
     """The names, for one kind of head: a language model's, `score` of labels, or `qa_outputs` of a span."""
     head = network.head
     if not isinstance(head, LabelHead):
@@ -148,4 +158,4 @@ def write_mistral(network: Network) -> dict[str, Any] | None:
     return keys | {"sliding_window": stack.mask.size if isinstance(stack.mask, Window) else None}
 
 
-MISTRAL = Family("mistral", read_mistral, write_mistral, llama_table, "model.")
+MISTRAL = Family("mistral", read_mistral, write_mistral, mistral_table, "model.")

@@ -27,7 +27,9 @@ from yuyan.errors import CheckpointCorrupt, DataError, InputError
 from yuyan.hub.files import read_json
 from yuyan.hub.labels import ANSWER, TOKEN, suffix
 from yuyan.hub.layers import WEIGHT, Layers
+from yuyan.hub.links import refuse_link
 from yuyan.hub.published import Published
+from yuyan.hub.tensors import refuse_repeated_names
 from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.adapt import Adapter, adapters_of, attach, detach_adapters
 from yuyan.nn.head import LabelHead, LanguageModelHead, MaskedHead, PoolerHead
@@ -275,12 +277,14 @@ def _settings(c: Published) -> tuple[Callable[[str, int], float], float, bool]:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    if path.is_symlink() or not path.is_file():
-        raise DataError(f"{path}: {'is a symbolic link' if path.is_symlink() else 'no such file'}")
+    refuse_link(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointCorrupt(path, "whole safetensors", str(error)) from None
+    refuse_repeated_names(path)
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise CheckpointCorrupt(path, f"finite numbers in {name}", "NaN or infinity")

@@ -16,6 +16,8 @@ from yuyan.models.network import Network
 
 OURS = "yuyan"
 """What `config.json` calls our own layout."""
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+"""What weights are stored as; numbers of fewer bits mean nothing without scales that are elsewhere."""
 
 
 class Plan:
@@ -85,15 +87,19 @@ class Plan:
         made = their_names(self.table, self.wanted)
         return next((theirs for theirs, (_, ours) in made.items() if name in ours), name)
 
-    def take(self, name: str, tensor: Tensor) -> None:
-        """Keep a tensor under our name."""
+    def take(self, name: str, tensor: Tensor, dtype: torch.dtype | None = None) -> None:
+        """Keep a tensor under our name, its numbers as `dtype`. Raises DataError or CheckpointCorrupt."""
         match = self._row(name)
         assert match is not None, name
         row, values = match
         ours = self._names(row, values)
         if not ours:
             return
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.dtype not in FLOATS:
+            kinds = " or ".join(_name(kind) for kind in FLOATS)
+            raise DataError(f"{self.folder}: {name}: stored as {_name(tensor.dtype)}; weights must be {kinds}")
+        tensor = tensor if dtype is None else tensor.to(dtype)
+        if not bool(torch.isfinite(tensor).all()):
             raise CheckpointCorrupt(self.folder / name, "finite numbers", "NaN or infinity")
         if row.tied and ours[0] not in self.wanted:
             self.copies.append((name, tensor, row.tied.format(**values)))
@@ -109,3 +115,7 @@ class Plan:
                     "set tie_word_embeddings to false in config.json if the model was trained so"
                 )
         return self.ours
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

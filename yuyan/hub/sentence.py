@@ -76,7 +76,7 @@ def _steps(path: Path) -> list[tuple[str, str]]:
     try:
         return [(str(step["type"]).rpartition(".")[2], str(step["path"]))
                 for step in json.loads(path.read_text(encoding="utf-8"))]  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise DataError(f"{path}: not a list of steps with `type` and `path`") from None
 
 

@@ -7,10 +7,11 @@ states that are not scaled down. Newer files say true for every model and keep t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from yuyan.hub.family import Family
-from yuyan.hub.labels import TOKEN, label_keys, read_labels
+from yuyan.hub.labels import ANSWER, SEQUENCE, TOKEN, label_keys, read_labels
 from yuyan.hub.names import Row
 from yuyan.hub.published import ACTIVATION_NAMES, PUBLISHED_ACTIVATIONS, Published
 from yuyan.models.network import Network
@@ -61,8 +62,22 @@ def table(network: Network) -> tuple[Row, ...]:
     )
     if not isinstance(network.head, LabelHead):
         return rows
-    inside = tuple(Row("transformer." + row.theirs, row.ours, row.change, row.tied) for row in rows[:-2])
-    return (*inside, Row("classifier.{p}", "head.output.{p}"))
+    rows = tuple(row for row in rows if row.theirs != "lm_head.weight")
+    ending = _ending(network.head)
+    if ending == ANSWER:
+        return (*rows, Row("qa_outputs.{p}", "head.output.{p}"))
+    inside = tuple(replace(row, theirs="transformer." + row.theirs) for row in rows)
+    if ending == TOKEN:
+        return (*inside, Row("classifier.{p}", "head.output.{p}"))
+    own = "classification_head."
+    return (*inside, Row(own + "dense.{p}", "head.dense.{p}"), Row(own + "out_proj.{p}", "head.output.{p}"))
+
+
+def _ending(head: LabelHead) -> str:
+    """The end of the class's name: T5 scores tokens with its encoder alone, texts and answers with both sides."""
+    if head.start is None:
+        return TOKEN
+    return ANSWER if head.pool == "none" else SEQUENCE
 
 
 def read(c: Published) -> Network:
@@ -116,9 +131,17 @@ def _head(c: Published, name: str) -> Head | None:
         return LanguageModelHead(tied=tied and (scaled or "lm_head.weight" not in c.names), scaled=scaled)
     if name in ("T5Model", "T5EncoderModel"):
         return None
-    if name.endswith(TOKEN) and (head := read_labels(c, name, dropout=c.take("classifier_dropout", float, 0.0))):
-        return head
+    # A text ends with </s>, where the published code looks: the last token that is not padding.
+    dropout = c.take("classifier_dropout", float, 0.0)
+    if head := read_labels(c, name, activation="tanh", pool="last", dropout=dropout):
+        return head if name.endswith(TOKEN) else head.model_copy(update={"start": _start(c)})
     raise c.wrong("architectures", f"{name} is not supported")
+
+
+def _start(c: Published) -> int:
+    """What the decoder begins with: as the files say, and before they said it, the padding."""
+    start = c.maybe("decoder_start_token_id", int)
+    return c.take("pad_token_id", int, 0) if start is None else start
 
 
 def write(network: Network) -> dict[str, Any] | None:
@@ -130,7 +153,7 @@ def write(network: Network) -> dict[str, Any] | None:
     if isinstance(head, LanguageModelHead):
         name = "T5ForConditionalGeneration"
     elif isinstance(head, LabelHead):
-        name = "T5" + TOKEN
+        name = "T5" + _ending(head)
     else:
         name = "T5Model" if decoder else "T5EncoderModel"
     gated, activation = isinstance(encoder.ffn, Gated), encoder.ffn.activation
@@ -153,7 +176,14 @@ def write(network: Network) -> dict[str, Any] | None:
         "tie_word_embeddings": not isinstance(head, LanguageModelHead) or head.tied,
         "scale_decoder_outputs": isinstance(head, LanguageModelHead) and head.scaled,
         **label_keys(head),
+        **_start_key(head),
     }
+
+
+def _start_key(head: Head | None) -> dict[str, Any]:
+    if not isinstance(head, LabelHead) or head.start is None:
+        return {}
+    return {"decoder_start_token_id": head.start}
 
 
 T5 = Family("t5", read, write, table, "")

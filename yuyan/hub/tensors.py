@@ -1,6 +1,6 @@
 """Tensors on disk: safetensors, whole or in shards with an index; old pickles through PyTorch's weights-only reader.
 
-Nothing is taken on trust: a file must lie in the folder itself, be no link, and be whole; what it promises is known
+Nothing is taken on trust: a file must lie in the folder itself, be no link out of it, and be whole; what it promises is known
 from its header before anything is read.
 """
 
@@ -20,11 +20,13 @@ from torch import Tensor
 
 from yuyan import console
 from yuyan.errors import CheckpointCorrupt, DataError
+from yuyan.hub.links import refuse_link
 from yuyan.store import storage_errors, write_atomically, write_json
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 OLD_WEIGHTS, OLD_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 SHARD_BYTES = 5 << 30
+HEADER_BYTES = 100_000_000  # the most that a header may have by its format
 
 
 class Stored(NamedTuple):
@@ -66,17 +68,16 @@ class Weights:
                 raise CheckpointCorrupt(file, "whole safetensors", str(error)) from None
 
     def _path(self, name: str) -> Path | None:
-        """A file of the folder, if it is there. Raises DataError for a link, which may lead anywhere."""
+        """A file of the folder, if it is there. Raises DataError for a link that leads out of it."""
         path = self.folder / name
-        if path.is_symlink():
-            raise DataError(f"{path}: is a symbolic link; copy the folder with its files (cp -rL) and use the copy")
+        refuse_link(path)
         return path if path.is_file() else None
 
     def _read_index(self, index: Path) -> None:
         try:
             listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
             entries = {str(name): str(file) for name, file in listed.items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise CheckpointCorrupt(index, "a JSON text with a weight_map", "something else") from None
         for file in sorted(set(entries.values())):
             if not re.fullmatch(r"[\w.-]+\.(safetensors|bin)", file):
@@ -101,6 +102,7 @@ class Weights:
                     self._add(name, file, tuple(opened.get_slice(name).get_shape()))
         except (SafetensorError, OSError) as error:
             raise CheckpointCorrupt(file, "whole safetensors", str(error)) from None
+        refuse_repeated_names(file)
 
     def _unpickle(self, file: Path) -> None:
         console.say(
@@ -120,6 +122,25 @@ class Weights:
         if name in self.stored:
             raise DataError(f"{file}: the tensor {name} is also in {self.stored[name].file.name}")
         self.stored[name] = Stored(file, shape)
+
+
+def refuse_repeated_names(file: Path) -> None:
+    """Raise CheckpointCorrupt if a safetensors header says one name twice, of which its library takes the last."""
+    try:
+        with file.open("rb") as opened:
+            size = int.from_bytes(opened.read(8), "little")
+            header = opened.read(min(size, HEADER_BYTES))
+        json.loads(header, object_pairs_hook=_each_once)
+    except (ValueError, RecursionError, OSError) as error:
+        raise CheckpointCorrupt(file, "whole safetensors", f"a header that cannot be read ({error})") from None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return found
 
 
 def write_tensors(folder: Path, tensors: Mapping[str, Tensor], shard_bytes: int = SHARD_BYTES) -> None:

@@ -57,7 +57,18 @@ class Network(Config):
         for side in (self.encoder, self.decoder):
             if side is not None:
                 side.filled(self.hidden_size)
+        self._check_labels()
         return self
+
+    def _check_labels(self) -> None:
+        """With two sides, labels are scored by a decoder that reads the text too, behind a token of its own."""
+        if not isinstance(self.head, LabelHead):
+            return
+        both = self.encoder is not None and self.decoder is not None
+        if both and (self.head.start is None or self.head.start >= self.vocab_size):
+            raise ValueError("head.start: with an encoder and a decoder, labels need a token that begins the text")
+        if self.head.start is not None and not both:
+            raise ValueError("head.start: only for a network with an encoder and a decoder; leave it away")
 
     @property
     def embedding_size(self) -> int:
@@ -143,11 +154,19 @@ class NetworkModule(nn.Module):
     def classify(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        """Scores of the labels, (B, labels) of each text or (B, T, labels) of each token, as the head's `pool` says."""
+        """Scores of the labels, (B, labels) of each text or (B, T, labels) of each token, as the head's `pool` says.
+
+        With both sides the encoder reads the text, and so does the decoder, moved to the right by one: the hidden state
+        at a token saw the tokens before it there, and the whole text through the encoder (Lewis 2020, section 3.1).
+        """
         head = self.config.head
         if not isinstance(head, LabelHead):
             raise InputError("this network has no labels; only one with a head of kind labels can classify")
-        return self.score(pool(self.read(input_ids, attention_mask, token_type_ids), attention_mask, head.pool))
+        hidden = self.read(input_ids, attention_mask, token_type_ids)
+        if head.start is not None:
+            moved = F.pad(input_ids[:, :-1], (1, 0), value=head.start)
+            hidden = self.decode(moved, memory=hidden, memory_mask=attention_mask)
+        return self.score(pool(hidden, attention_mask, head.pool))
 
     def score(self, hidden: Tensor) -> Tensor:
         """(B, T, D) hidden states to (B, T, V) scores, the logarithms of unnormalised probabilities."""
@@ -181,16 +200,18 @@ class NetworkModule(nn.Module):
         memory_mask: Tensor | None,
         cache: NoCache,
     ) -> Tensor:
-        self._check(input_ids, attention_mask)
+        self._check(input_ids, attention_mask, token_type_ids)
         shape = (input_ids.shape[0], input_ids.shape[1])
         places = cache.place(shape, input_ids.device, attention_mask, position_ids, document_ids)
         x = self.embedding(input_ids, token_type_ids, places, side.position)
         hidden: Tensor = side(x, places, memory, memory_mask, cache)
         return hidden
 
-    def _check(self, input_ids: Tensor, attention_mask: Tensor | None) -> None:
+    def _check(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> None:
         if input_ids.ndim != 2 or not input_ids.numel():
             raise InputError(f"input_ids: expected rows of tokens, (batch, tokens); got {tuple(input_ids.shape)}")
+        if input_ids.dtype not in (torch.int64, torch.int32):
+            raise InputError(f"input_ids: expected whole numbers (torch.long); got {input_ids.dtype}")
         if attention_mask is not None and attention_mask.shape != input_ids.shape:
             raise InputError(
                 f"attention_mask: {tuple(attention_mask.shape)} does not fit input_ids {tuple(input_ids.shape)}"
@@ -200,3 +221,18 @@ class NetworkModule(nn.Module):
             if low < 0 or high >= self.config.vocab_size:
                 wrong = low if low < 0 else high
                 raise InputError(f"input_ids: {wrong} is not a token; the vocabulary has {self.config.vocab_size}")
+            self._check_segments(token_type_ids, input_ids)
+
+    def _check_segments(self, token_type_ids: Tensor | None, input_ids: Tensor) -> None:
+        count = self.config.embedding.type_vocab_size
+        if token_type_ids is None or not count:
+            return
+        if token_type_ids.shape != input_ids.shape:
+            raise InputError(
+                f"token_type_ids: {tuple(token_type_ids.shape)} does not fit input_ids {tuple(input_ids.shape)}"
+            )
+        low, high = (int(x) for x in token_type_ids.aminmax())
+        if low < 0 or high >= count:
+            raise InputError(
+                f"token_type_ids: {low if low < 0 else high} is no segment; this model tells {count} apart"
+            )

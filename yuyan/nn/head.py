@@ -91,6 +91,8 @@ class LabelHead(Config):
     """Whether each label has a bias."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout before the scores."""
+    start: int | None = Field(default=None, ge=0)
+    """In a network with both sides, the token before the text as the decoder reads it, moved right by one (T5, BART)."""
 
     def build(self, vocab_size: int, hidden_size: int, embedding_size: int) -> HeadModule:
         return LabelHeadModule(self, hidden_size)

@@ -19,13 +19,15 @@ from torch import Tensor
 from yuyan.errors import CheckpointCorrupt, InputError
 from yuyan.generate import Done, Sampling, Token, generate
 from yuyan.hub import read_adapter, read_model, write_model
+from yuyan.hub.files import read_json
+from yuyan.hub.links import refuse_links
 from yuyan.hub.peft import CONFIG as ADAPTER_CONFIG
 from yuyan.hub.sentence import Sentence, read_sentence, write_sentence
-from yuyan.models.network import NetworkModule
+from yuyan.models.network import Network, NetworkModule
 from yuyan.models.ngram import NGram
 from yuyan.models.surgery import without_adapters
 from yuyan.nn.adapt import adapters_of
-from yuyan.nn.head import LabelHead, PoolerHead
+from yuyan.nn.head import LabelHead, LanguageModelHead, MaskedHead, PoolerHead
 from yuyan.nn.position import Learned
 from yuyan.nn.stack import Stack
 from yuyan.store import publish_folder, verify, write_json
@@ -60,6 +62,7 @@ class LanguageModel:
         if (path / ADAPTER_CONFIG).is_file() and not (path / "config.json").is_file():
             return cls._with_adapter(path)
         folder = model_folder(path)
+        refuse_links(folder)
         verify(folder, required=False)
         network = NGram.load(folder) if is_ngram(folder) else read_model(folder)
         tokenizer = load_tokenizer(folder)
@@ -75,7 +78,7 @@ class LanguageModel:
     @classmethod
     def _with_adapter(cls, path: Path) -> LanguageModel:
         """The base that an adapter names, with the adapter on it."""
-        base = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+        base = read_json(path / ADAPTER_CONFIG).get("base_model_name_or_path")
         if not isinstance(base, str) or not Path(base).is_dir():
             raise InputError(
                 f"{path}: an adapter for {base!r}, which is no folder here; open the folder of its base, "
@@ -126,11 +129,11 @@ class LanguageModel:
         Raises InputError for a model that cannot write, and for a prompt that is too long.
         """
         special, network = self.tokenizer.special, self.network
+        if isinstance(network, NetworkModule) and not _writes(network.config):
+            raise InputError(f"this model writes no text: {_why_not(network.config)}; use logits, hidden or embed")
         model: NetworkModule | NGram | Reading = network
         ids = ([] if special.bos is None else [special.bos]) + self.tokenizer.encode(prompt)
         if isinstance(network, NetworkModule) and network.encoder is not None:
-            if network.decoder is None:
-                raise InputError("this model writes no text: it has an encoder only; use logits, hidden or embed")
             first, last = self.tokenizer.frame
             model = Reading(network, first + self.tokenizer.encode(prompt) + last)
             ids = [i for i in (self.start, special.bos, special.pad, 0) if i is not None][:1]
@@ -153,12 +156,18 @@ class LanguageModel:
         """Scores of (B, T) ids: (B, T, V) of the next token, or of the hidden one where there is only an encoder.
 
         With both sides the decoder's, which read `decoder_input_ids`. Those of labels where the model has labels:
-        (B, V) of a text, (B, T, V) of its tokens. Raises InputError for a model without scores.
+        (B, V) of a text, (B, T, V) of its tokens; there the decoder, if there is one, reads the text itself. Raises
+        InputError for a model without scores.
         """
         network = self.network
+        _check_mask(attention_mask)
         if isinstance(network, NGram):
             return network.score(network.decode(input_ids, attention_mask))
         if isinstance(network.config.head, LabelHead):
+            if decoder_input_ids is not None:
+                both = network.encoder is not None and network.decoder is not None
+                why = "to score labels the decoder reads the text itself" if both else "this model has one side only"
+                raise InputError(f"decoder_input_ids: {why}; give input_ids alone")
             return network.classify(input_ids, attention_mask)
         if network.head is None or isinstance(network.config.head, PoolerHead):
             raise InputError("this model gives no scores: it has no head; use hidden or embed")
@@ -172,6 +181,7 @@ class LanguageModel:
     ) -> Tensor:
         """(B, T, D) hidden states of the last layer; with `decoder_input_ids` those of the decoder."""
         network = self._module("give hidden states")
+        _check_mask(attention_mask)
         if decoder_input_ids is None:
             return network.read(input_ids, attention_mask)
         if network.encoder is None or network.decoder is None:
@@ -198,6 +208,29 @@ class LanguageModel:
         return self.network
 
 
+def _check_mask(attention_mask: Tensor | None) -> None:
+    """Raise InputError for a mask of other numbers than 0 and 1, and for a row without a token: it has no scores."""
+    if attention_mask is None or not attention_mask.numel():
+        return
+    real = attention_mask == 1
+    if not bool((real | (attention_mask == 0)).all()):
+        raise InputError("attention_mask: expected 1 for each token and 0 for padding")
+    empty = (~real.any(-1)).nonzero()
+    if len(empty):
+        raise InputError(f"attention_mask: row {int(empty[0])} is padding alone; leave the row out")
+
+
+def _writes(network: Network) -> bool:
+    """Whether the network continues a text."""
+    return network.decoder is not None and isinstance(network.head, LanguageModelHead | MaskedHead)
+
+
+def _why_not(network: Network) -> str:
+    if network.decoder is None:
+        return "it has an encoder only"
+    return "it scores labels" if isinstance(network.head, LabelHead) else "it has no scores of tokens"
+
+
 def model_folder(path: Path) -> Path:
     """The folder with the weights: `path`, or `path/model` of a run. Raises InputError."""
     if not path.exists():
@@ -208,16 +241,17 @@ def model_folder(path: Path) -> Path:
     if (path / "rungs").is_dir():
         names = ", ".join(sorted(p.name for p in (path / "rungs").iterdir() if p.is_dir()))
         raise InputError(f"{path}: a ladder holds several models; give {path}/rungs/NAME, with NAME one of {names}")
+    if (path / "snapshots").is_dir():
+        names = ", ".join(sorted(p.name for p in (path / "snapshots").iterdir()))
+        raise InputError(
+            f"{path}: a hub's cache holds snapshots; give {path}/snapshots/REVISION, with REVISION one of {names}"
+        )
     raise InputError(f"{path}: no model here: there is neither a config.json nor a model/config.json")
 
 
 def is_ngram(folder: Path) -> bool:
-    """Whether the folder holds an n-gram model. Raises InputError if its config.json is not JSON."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{folder / 'config.json'}: not JSON: {error}") from None
-    architecture = config.get("architecture") if isinstance(config, dict) else None
+    """Whether the folder holds an n-gram model. Raises DataError if its config.json is not a JSON object."""
+    architecture = read_json(folder / "config.json").get("architecture")
     return isinstance(architecture, dict) and architecture.get("kind") == "ngram"
 
 
@@ -230,9 +264,9 @@ def stored_context(folder: Path, network: NetworkModule | NGram) -> int | None:
         try:
             stored = json.loads(ours.read_text(encoding="utf-8"))["context"]
             return None if stored is None else int(stored)
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise CheckpointCorrupt(ours, 'a mapping with "context"', "something else") from None
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json")
     for key in ("max_position_embeddings", "n_positions"):
         if isinstance(config.get(key), int):
             return int(config[key])
@@ -243,7 +277,7 @@ def stored_start(folder: Path) -> int | None:
     """The token that a decoder with an encoder begins with, if the folder says."""
     for name in (CONTEXT_FILE, "generation_config.json", "config.json"):
         path = folder / name
-        start = json.loads(path.read_text(encoding="utf-8")).get("decoder_start_token_id") if path.is_file() else None
+        start = read_json(path).get("decoder_start_token_id") if path.is_file() else None
         if isinstance(start, int):
             return start
     return None

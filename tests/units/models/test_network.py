@@ -99,6 +99,47 @@ def test_methods_that_a_network_does_not_have() -> None:
         network(encoder=READER, decoder=STACK | {"cross": True}).decode(ids(1, 2))
 
 
+@pytest.mark.parametrize(
+    ("start", "sides", "said"),
+    [
+        (None, {"encoder": READER, "decoder": STACK | {"cross": True}}, "labels need a token"),
+        (11, {"encoder": READER, "decoder": STACK | {"cross": True}}, "labels need a token"),
+        (1, {"encoder": READER}, "only for a network with an encoder and a decoder"),
+        (1, {"decoder": STACK}, "only for a network with an encoder and a decoder"),
+    ],
+)
+def test_what_a_decoder_of_labels_begins_with(start: int | None, sides: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        network(**sides, head={"kind": "labels", "labels": ["a"], "start": start})
+
+
+def test_with_two_sides_the_decoder_reads_the_text_moved_by_one() -> None:
+    head = {"kind": "labels", "labels": ["a", "b"], "pool": "last", "start": 2}
+    model = network(encoder=READER, decoder=STACK | {"cross": True}, head=head)
+    text, mask = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 0]]), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    moved = torch.tensor([[2, 5, 6, 7], [2, 5, 6, 7]])
+    hidden = model.decode(moved, memory=model.encode(text, mask), memory_mask=mask)
+    expected = model.score(torch.stack((hidden[0, 3], hidden[1, 2])))
+    torch.testing.assert_close(model.classify(text, mask), expected)
+
+
+@pytest.mark.parametrize(
+    ("segments", "said"),
+    [(torch.tensor([[0, 2]]), "2 is no segment"), (torch.tensor([[-1, 0]]), "-1 is no"), (ids(1, 3), "does not fit")],
+)
+def test_segments_that_a_network_does_not_have(segments: Tensor, said: str) -> None:
+    model = network(encoder=READER, embedding={"type_vocab_size": 2}, head=None)
+    model.encode(ids(1, 2), token_type_ids=torch.tensor([[0, 1]]))
+    with pytest.raises(InputError, match=said):
+        model.encode(ids(1, 2), token_type_ids=segments)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.uint8])
+def test_ids_that_are_no_whole_numbers_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(InputError, match="whole numbers"):
+        network(decoder=STACK).decode(ids(1, 2).to(dtype))
+
+
 def test_shapes_that_do_not_fit_are_refused() -> None:
     model = network(decoder=STACK)
     with pytest.raises(InputError, match="attention_mask"):

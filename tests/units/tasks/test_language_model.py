@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from yuyan.tokens import Tokenizer, load_tokenizer, train_tokenizer
 from yuyan.tokens.train import CharConfig
 
 TEXTS = ["abc", "a", "hello there", "", "zebra"]
-KINDS = ["window", "lstm", "bert", "electra", "labels", "bilstm", "t5", "transformer"]
+KINDS = ["window", "lstm", "bert", "electra", "labels", "bilstm", "t5", "t5 labels", "transformer"]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_logits_and_hidden_states_are_the_networks(name: str, tokenizer: Tokeniz
             assert torch.equal(model.hidden(ids, mask, ids[:, :3]), hidden)
             assert torch.equal(model.logits(ids, mask, ids[:, :3]), network.score(hidden))
             assert torch.equal(model.hidden(ids, mask), memory)
-        elif name in ("labels", "bilstm"):
+        elif name in ("labels", "bilstm", "t5 labels"):
             assert torch.equal(model.logits(ids, mask), network.classify(ids, mask))
         else:
             hidden = network.read(ids, mask)
@@ -72,6 +73,10 @@ def test_what_a_model_has_not_is_said(tokenizer: Tokenizer) -> None:
     for name, call, words in [
         ("t5", lambda m: m.logits(ids), "decoder_input_ids"),
         ("bert", lambda m: m.hidden(ids, None, ids), "one side only"),
+        ("t5 labels", lambda m: m.logits(ids, None, ids), "decoder_input_ids: .* reads the text itself"),
+        ("bert", lambda m: m.logits(ids, None, ids), "one side only"),
+        ("labels", lambda m: m.logits(ids, None, ids), "one side only"),
+        ("t5 labels", lambda m: m.generate("abc"), "scores labels"),
         ("pooler", lambda m: m.logits(ids), "no head"),
         ("t5 encoder", lambda m: m.logits(ids), "no head"),
         ("bert", lambda m: m.generate("abc"), "encoder only"),
@@ -83,6 +88,33 @@ def test_what_a_model_has_not_is_said(tokenizer: Tokenizer) -> None:
     ]:
         with pytest.raises(YuyanError, match=words):
             call(made(name, tokenizer))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_rows_without_a_token_and_other_masks_are_refused(name: str, tokenizer: Tokenizer) -> None:
+    model, ids = made(name, tokenizer), torch.randint(4, 30, (3, 5))
+    mask = torch.ones(3, 5)
+    mask[1] = 0
+    written = ids if name in PAIRS else None
+    for call in (model.hidden, model.logits):
+        with pytest.raises(YuyanError, match="attention_mask: row 1 is padding alone"):
+            call(ids, mask, written)
+        with pytest.raises(YuyanError, match="attention_mask: expected 1"):
+            call(ids, torch.zeros(3, 5).masked_fill(mask == 0, -1e9), written)
+        with pytest.raises(YuyanError, match="attention_mask"):
+            call(ids, torch.ones(3, 4), written)
+        with pytest.raises(YuyanError, match="input_ids: expected rows"):
+            call(ids[:0], None, None if written is None else ids[:0])
+        with pytest.raises(YuyanError, match="41 is not a token"):
+            call(ids + 41 - ids, None, written)
+
+
+def test_a_text_longer_than_the_positions_is_refused(tokenizer: Tokenizer) -> None:
+    for name in ("bert", "gpt2"):
+        with pytest.raises(YuyanError, match="41 tokens, but the model has positions for 40"):
+            made(name, tokenizer).logits(torch.full((1, 41), 5))
+    with pytest.raises(YuyanError, match="the model reads at most 30"):
+        made("gpt2", tokenizer).generate("a" * 31)
 
 
 def test_an_ngram_model_has_no_layers(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -97,6 +129,46 @@ def test_an_ngram_model_has_no_layers(tokenizer: Tokenizer, tmp_path: Path) -> N
     for call in (lambda: model.embed(["a"]), lambda: model.hidden(torch.tensor([[5]])), lambda: model.add_adapter("x")):
         with pytest.raises(YuyanError, match="n-gram"):
             call()
+
+
+# ---------------------------------------------------------------- folders that are not as they should be
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "yuyan.json", "generation_config.json", "1_Pooling"])
+def test_no_file_of_a_folder_is_a_link_out_of_it(name: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    made("window", tokenizer, sentence=Sentence()).save(tmp_path / "model")
+    (tmp_path / "model" / "manifest.json").unlink()
+    (tmp_path / "model" / name).rename(tmp_path / "elsewhere")
+    (tmp_path / "model" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(YuyanError, match=f"{name}: is a symbolic link"):
+        LanguageModel.load(tmp_path / "model")
+
+
+def test_a_snapshot_of_a_hubs_cache_opens(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    hub = tmp_path / "models--a--b"
+    snapshot, model = hub / "snapshots" / "0a", made("bert", tokenizer, sentence=Sentence(pooling="cls"))
+    (hub / "blobs").mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    model.write(snapshot)
+    for number, file in enumerate([file for file in snapshot.rglob("*") if file.is_file()]):
+        file.rename(hub / "blobs" / str(number))
+        file.symlink_to(os.path.relpath(hub / "blobs" / str(number), file.parent))
+    again = LanguageModel.load(snapshot)
+    assert again.sentence == model.sentence and torch.equal(again.embed(TEXTS), model.embed(TEXTS))
+    with pytest.raises(YuyanError, match=r"snapshots/REVISION, with REVISION one of 0a"):
+        LanguageModel.load(hub)
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{", "[" * 100_000, "null"])
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "yuyan.json", "modules.json"])
+def test_a_file_that_is_no_json_object_is_named(name: str, content: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    made("t5", tokenizer, sentence=Sentence()).save(tmp_path / "model")
+    (tmp_path / "model" / "manifest.json").unlink()
+    (tmp_path / "model" / name).write_text(content)
+    if name == "generation_config.json":
+        (tmp_path / "model" / "yuyan.json").unlink()
+    with pytest.raises(YuyanError, match=name):
+        LanguageModel.load(tmp_path / "model")
 
 
 # ---------------------------------------------------------------- vectors of texts
