@@ -94,12 +94,12 @@ def ladder(
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(parser=_path, help="A YAML file.")],
+    config: Annotated[Path, typer.Argument(parser=_path, help="A YAML file; or text, a file or a folder.")],
     overrides: Overrides = None,
     out: Out = None,
     resume: Resume = False,
 ) -> None:
-    """Train what a config describes, in a run folder."""
+    """Train what a config describes, in a run folder; on a text without a config, all is chosen for it."""
     from yuyan.commands.outcome import show
     from yuyan.commands.run import read_run_config
     from yuyan.commands.train import train_command

@@ -95,9 +95,10 @@ def dump(config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json")
 
 
-def to_yaml(config: Config) -> str:
-    """The filled config as YAML text."""
-    return yaml.safe_dump(dump(config), sort_keys=False, allow_unicode=True, width=110)
+def to_yaml(config: Config, *, only_given: bool = False) -> str:
+    """The filled config as YAML text, or only what was given."""
+    data = config.model_dump(mode="json", exclude_unset=True) if only_given else dump(config)
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)
 
 
 def fingerprint(config: Config) -> str:

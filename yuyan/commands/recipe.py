@@ -1,4 +1,4 @@
-"""Sizes and settings of a ladder's networks, from the text and the time there is.
+"""Sizes and settings of a network, from the text and the time there is: what `model: {kind: auto}` and the ladder take.
 
 The rule: a network of N weights that reads D tokens costs about 6 N D operations (Kaplan et al. 2020, section 2.1). The
 machine's speed is measured, the budget fixes N D, and the ratio D / N is held at what small experiments on this kind of
@@ -11,12 +11,12 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from yuyan.commands.run import EvaluateConfig, From, RunConfig, RunData, TrainConfig
-from yuyan.models.presets import Gpt, Lstm
+from yuyan.commands.run import EvaluateConfig, From, RunConfig, RunData, TrainConfig, seconds_of
+from yuyan.models.presets import Auto, Gpt, Lstm
 from yuyan.nn.initialise import Initialisation
 from yuyan.text import Prepared
 from yuyan.tokens.train import BytePairConfig
@@ -74,32 +74,58 @@ class _Size:
     epochs: float
 
 
-def _size(kind: str, corpus: Corpus, seconds: float, machine: Measured) -> _Size:
+def fill(config: RunConfig, corpus: Corpus, machine: Measured) -> RunConfig:
+    """The config with the model, and all that was left open, chosen for the text, the time and the machine.
+
+    A config that names its model is returned as it is.
+    """
+    if not isinstance(config.model, Auto):
+        return config
+    settings, given = config.train, config.train.model_fields_set
+    context = settings.context if "context" in given else _context(corpus)
+    batch_tokens = settings.batch_tokens if "batch_tokens" in given else 16 * context
+    family = config.model.family
+    if settings.steps is not None:
+        tokens = float(settings.steps * batch_tokens)
+        size = _Size(tokens / TOKENS_PER_WEIGHT, tokens, _epochs(tokens, corpus))
+    else:
+        assert settings.budget is not None
+        size = _size(family, corpus, seconds_of(settings.budget), machine, config.model.weights)
+    model, rate, decay = (_gpt if family == "gpt" else _lstm)(config.model, size)
+    chosen = {
+        "context": context, "batch_tokens": batch_tokens,
+        "optimizer": AdamW(lr=rate, weight_decay=decay, beta2=0.98), "schedule": WarmupStableDecay(warmup=0.03, decay=0.5),
+    }  # fmt: skip
+    train = settings.model_copy(update={key: value for key, value in chosen.items() if key not in given})
+    return config.model_copy(update={"model": model, "train": train})
+
+
+def _size(kind: str, corpus: Corpus, seconds: float, machine: Measured, weights: float | None) -> _Size:
     operations = machine.operations * EFFICIENCY[kind] * seconds
-    weights = math.sqrt(operations / 6 / TOKENS_PER_WEIGHT)
+    weights = weights or math.sqrt(operations / 6 / TOKENS_PER_WEIGHT)
     tokens = operations / 6 / weights
-    return _Size(weights, tokens, tokens / max(1, int(corpus.train.tokens)))
+    return _Size(weights, tokens, _epochs(tokens, corpus))
 
 
-def gpt_run(corpus: Corpus, seconds: float, machine: Measured, seed: int) -> RunConfig:
-    """A Transformer for so much text and time."""
-    size = _size("gpt", corpus, seconds, machine)
+def _epochs(tokens: float, corpus: Corpus) -> float:
+    return tokens / max(1, int(corpus.train.tokens))
+
+
+def _gpt(auto: Auto, size: _Size) -> tuple[Gpt, float, float]:
+    """A Transformer, its learning rate and its weight decay."""
     layers = 4 if size.weights < 4e6 else 6
     hidden = min(768, max(64, round(math.sqrt(size.weights / (12 * layers)) / 32) * 32))
-    model = Gpt(
-        hidden_size=hidden, num_layers=layers, num_heads=hidden // 32, dropout=_dropout(size.epochs),
-        initialisation=Initialisation(std=hidden**-0.5, embedding_std=0.02, zero_output=True),
-    )  # fmt: skip
-    rate = 4e-3 * math.sqrt(128 / hidden)
-    return _run("gpt", model, corpus, seconds, rate, weight_decay=0.1 if size.epochs < 4 else 0.3, seed=seed)
+    model = auto.gpt or Gpt(hidden_size=hidden, num_layers=layers, num_heads=hidden // 32)
+    start = Initialisation(std=model.hidden_size**-0.5, embedding_std=0.02, zero_output=True)
+    model = model.model_copy(update={"dropout": _dropout(size.epochs), "initialisation": start})
+    return model, 4e-3 * math.sqrt(128 / model.hidden_size), 0.1 if size.epochs < 4 else 0.3
 
 
-def lstm_run(corpus: Corpus, seconds: float, machine: Measured, seed: int) -> RunConfig:
-    """A recurrent network for so much text and time."""
-    size = _size("lstm", corpus, seconds, machine)
+def _lstm(auto: Auto, size: _Size) -> tuple[Lstm, float, float]:
+    """A recurrent network, its learning rate and its weight decay."""
     hidden = min(1024, max(96, round(math.sqrt(size.weights / 8) / 32) * 32))
-    model = Lstm(hidden_size=hidden, embedding_size=hidden, num_layers=1, dropout=min(0.4, 2 * _dropout(size.epochs)))
-    return _run("lstm", model, corpus, seconds, 4e-3, weight_decay=0.05, seed=seed)
+    model = auto.lstm or Lstm(hidden_size=hidden, embedding_size=hidden, num_layers=1)
+    return model.model_copy(update={"dropout": min(0.4, 2 * _dropout(size.epochs))}), 4e-3, 0.05
 
 
 def _dropout(epochs: float) -> float:
@@ -107,18 +133,38 @@ def _dropout(epochs: float) -> float:
     return 0.0 if epochs < 3 else round(min(0.2, 0.05 * math.log2(epochs / 1.5)), 2)
 
 
-def _run(
-    name: str, model: Gpt | Lstm, corpus: Corpus, seconds: float, rate: float, *, weight_decay: float, seed: int
-) -> RunConfig:
+def _context(corpus: Corpus) -> int:
     context = CONTEXT
     while context > SHORTEST_CONTEXT and int(corpus.train.tokens) < 20 * context:
         context //= 2
-    return RunConfig(
-        name=name, seed=seed, data=RunData(prepared=Path("../../data")), tokenizer=From(path=Path("../../tokenizer")), model=model,
-        train=TrainConfig(
-            budget=f"{seconds:.0f}s", context=context, batch_tokens=16 * context,
-            optimizer=AdamW(lr=rate, weight_decay=weight_decay, beta2=0.98),
-            schedule=WarmupStableDecay(warmup=0.03, decay=0.5),
-        ),
-        evaluate=EvaluateConfig(tokens=30_000),
+    return context
+
+
+def gpt_run(corpus: Corpus, seconds: float, machine: Measured, seed: int) -> RunConfig:
+    """A Transformer for so much text and time, as a rung of a ladder."""
+    return _rung("gpt", corpus, seconds, machine, seed)
+
+
+def lstm_run(corpus: Corpus, seconds: float, machine: Measured, seed: int) -> RunConfig:
+    """A recurrent network for so much text and time, as a rung of a ladder."""
+    return _rung("lstm", corpus, seconds, machine, seed)
+
+
+def _rung(family: Literal["gpt", "lstm"], corpus: Corpus, seconds: float, machine: Measured, seed: int) -> RunConfig:
+    config = RunConfig(
+        name=family, seed=seed, data=RunData(prepared=Path("../../data")), tokenizer=From(path=Path("../../tokenizer")),
+        model=Auto(family=family), train=TrainConfig(budget=f"{seconds:.0f}s"), evaluate=EvaluateConfig(tokens=30_000),
     )  # fmt: skip
+    return fill(config, corpus, machine)
+
+
+def chosen(config: RunConfig, corpus: Corpus) -> str:
+    """What the recipe chose, in a line."""
+    model, train = config.model, config.train
+    assert isinstance(model, Gpt | Lstm)
+    rate = f"learning rate {train.optimizer.lr:.2g}, " if hasattr(train.optimizer, "lr") else ""
+    return (
+        f"chosen for {corpus.train.bytes / 1e6:.2f} MB of text and {train.budget or f'{train.steps} steps'}: {model.kind} of "
+        f"{model.num_layers} x {model.hidden_size}, {corpus.vocab_size} tokens, rows of {train.context}, batches of "
+        f"{train.batch_tokens} tokens, {rate}dropout {model.dropout:g}; all of it is in run.yaml"
+    )

@@ -33,7 +33,7 @@ from yuyan.commands.pretrained import Pretrained
 from yuyan.config import COMMAND_LINE, Config, Place, Seed, dump, fingerprint, flatten, load_config, to_yaml
 from yuyan.errors import ConfigError, InputError
 from yuyan.generate.sampling import Sampling
-from yuyan.models.presets import ModelConfig
+from yuyan.models.presets import Auto, ModelConfig
 from yuyan.nn.adapt import Adapt, Full, Lora
 from yuyan.objectives import NextToken, ObjectiveConfig
 from yuyan.store import claim_folder, write_json, write_text
@@ -44,6 +44,7 @@ from yuyan.tokens.train import BytePairConfig
 from yuyan.train import AdamW, Clock, OptimizerConfig, Precision, Schedule, WarmupStableDecay
 
 RUNS = Path("runs")
+BUDGET = "10m"
 MADE = "made.json"
 FREE = ("train.threads", "train.save_every", "train.save_steps", "train.keep", "data.processes")
 """Keys that say how a run is computed and kept, not what it is."""
@@ -143,8 +144,8 @@ class RunConfig(Config):
     """The text."""
     tokenizer: Annotated[TokenizerConfig | From, Field(discriminator="kind")] = Field(default_factory=BytePairConfig)
     """How text becomes tokens; by default as the pre-trained model has it."""
-    model: Annotated[ModelConfig | Pretrained, Field(discriminator="kind")]
-    """What to train."""
+    model: Annotated[ModelConfig | Pretrained, Field(discriminator="kind")] = Auto()
+    """What to train; by default a network chosen for the text and the time."""
     adapt: Adapt = Full()
     """Which of its weights to train."""
     objective: ObjectiveConfig = NextToken()
@@ -166,8 +167,14 @@ class RunConfig(Config):
 
 
 def read_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """The config in `path`; its paths are relative to the file, those of the overrides to the working folder."""
-    config, origin = load_config(RunConfig, path, overrides)
+    """The config in `path`; its paths are relative to the file, those of the overrides to the working folder.
+
+    A path that is no YAML file is text, for which all is chosen.
+    """
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        config, origin = load_config(RunConfig, None, overrides, base=_about_text(path, overrides))
+    else:
+        config, origin = load_config(RunConfig, path, overrides)
     base = path.resolve().parent
 
     def absolute(place: Path, key: str) -> Path:
@@ -189,7 +196,18 @@ def read_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         tokenizer = From(path=absolute(tokenizer.path, "tokenizer.path"))
     elif isinstance(model, Pretrained) and "tokenizer" not in config.model_fields_set:
         tokenizer = From(path=model_folder(model.path))
-    return config.model_copy(update={"data": data, "tokenizer": tokenizer, "model": model})
+    changed = {"tokenizer": tokenizer} if tokenizer is not config.tokenizer else {}
+    return config.model_copy(update={"data": data, "model": model, **changed})
+
+
+def _about_text(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """What a config says that only names a text: ten minutes, if it is not said otherwise."""
+    limited = any(assignment.startswith(("train.steps=", "train.budget=")) for assignment in overrides)
+    name = re.sub(r"[^\w.-]+", "-", path.name.partition(".")[0]).strip("-.")[:60] or "run"
+    return {
+        "name": name, "data": {"sources": [os.path.abspath(path)]}, "model": {"kind": "auto"},  # noqa: PTH100
+        "train": {} if limited else {"budget": BUDGET},
+    }  # fmt: skip
 
 
 def default_folder(config: RunConfig) -> Path:
@@ -201,8 +219,8 @@ def create_run(config: RunConfig, folder: Path) -> Path:
     """Claim `folder` and write what is known before the first step."""
     claim_folder(folder, what="the run")
     try:
-        write_text(folder / "run.yaml", to_yaml(config))
-        write_json(folder / MADE, provenance())
+        write_text(folder / "run.yaml", _as_written(config))
+        write_json(folder / MADE, _made(config))
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -211,10 +229,19 @@ def create_run(config: RunConfig, folder: Path) -> Path:
 
 def renew_run(config: RunConfig, folder: Path) -> None:
     """Write down the FREE keys that a run goes on with, and what a kill may have kept from being written."""
-    if to_yaml(config) != (folder / "run.yaml").read_text(encoding="utf-8"):
-        write_text(folder / "run.yaml", to_yaml(config))
+    if _as_written(config) != (folder / "run.yaml").read_text(encoding="utf-8"):
+        write_text(folder / "run.yaml", _as_written(config))
     if not noted(folder):
-        write_json(folder / MADE, provenance())
+        write_json(folder / MADE, _made(config))
+
+
+def _as_written(config: RunConfig) -> str:
+    """What is not said is chosen later, so it is not written before."""
+    return to_yaml(config, only_given=isinstance(config.model, Auto))
+
+
+def _made(config: RunConfig) -> dict[str, Any]:
+    return provenance() | ({"recipe": dump(config.model)} if isinstance(config.model, Auto) else {})
 
 
 def open_run(folder: Path) -> RunConfig:
@@ -222,6 +249,29 @@ def open_run(folder: Path) -> RunConfig:
     if not (folder / "run.yaml").is_file():
         raise InputError(f"{folder}: not a run: there is no run.yaml in it")
     return read_run_config(folder / "run.yaml")
+
+
+def adopt(config: RunConfig, stored: RunConfig, folder: Path) -> RunConfig:
+    """The config with what was chosen for it when the run in `folder` began, where it leaves the choice open.
+
+    Raises InputError if another choice was asked for then.
+    """
+    if not isinstance(config.model, Auto) or isinstance(stored.model, Auto):
+        return config
+    asked, asks = noted(folder).get("recipe") or {"kind": stored.model.kind}, dump(config.model)
+    if different := [key for key in asks if asked.get(key) != asks[key]]:
+        key = f"model.{different[0]}"
+        raise InputError(
+            f"{folder}: cannot go on as another run: {key}: {asked.get(different[0])!r} there, {asks[different[0]]!r} here. "
+            "Use --out for a new run"
+        )
+    left = {
+        key: getattr(stored.train, key) for key in TrainConfig.model_fields if key not in config.train.model_fields_set
+    }
+    chosen: dict[str, Config] = {"model": stored.model, "train": config.train.model_copy(update=left)}
+    if "tokenizer" not in config.model_fields_set:
+        chosen["tokenizer"] = stored.tokenizer
+    return config.model_copy(update=chosen)
 
 
 def check_same(config: RunConfig, stored: RunConfig, folder: Path) -> None:

@@ -18,8 +18,10 @@ from yuyan.commands.interrupt import StopRequest, stop_on_signal
 from yuyan.commands.leaving import tidy
 from yuyan.commands.outcome import Trained, report_of, story
 from yuyan.commands.pretrained import keep_adapter, save_model, start_network
+from yuyan.commands.recipe import chosen, fill, measure_machine, vocabulary_for
 from yuyan.commands.run import (
     RunConfig,
+    adopt,
     check_same,
     create_run,
     default_folder,
@@ -37,7 +39,7 @@ from yuyan.errors import CheckpointCorrupt, InputError, Interrupted, StorageErro
 from yuyan.evaluate.likelihood import Likelihood
 from yuyan.evaluate.page import run_page
 from yuyan.models.network import NetworkModule
-from yuyan.models.presets import readable_context
+from yuyan.models.presets import Auto, readable_context
 from yuyan.objectives import Objective, collate
 from yuyan.store import (
     exclusive,
@@ -49,6 +51,8 @@ from yuyan.store import (
     write_text,
 )
 from yuyan.tasks.language_model import LanguageModel
+from yuyan.text import Prepared
+from yuyan.tokens import TokenizerConfig
 from yuyan.train import CLOCKS, Learner, MasterWeights, PlainStep, Plan, State, Update, parameter_kinds, resolve, train
 from yuyan.train.allocator import keep_freed_memory
 from yuyan.train.state import stored_threads
@@ -63,7 +67,9 @@ def train_command(config: RunConfig, out: Path | None, *, resume: bool) -> Train
     folder = out or default_folder(config)
     going_on = resume and (folder / "run.yaml").exists()
     if going_on:
-        check_same(config, open_run(folder), folder)
+        stored = open_run(folder)
+        config = adopt(config, stored, folder)
+        check_same(config, stored, folder)
     elif resume and out is not None and not folder.exists():
         raise InputError(f"{folder}: nothing to go on with; leave out --resume to start")
     else:
@@ -71,8 +77,27 @@ def train_command(config: RunConfig, out: Path | None, *, resume: bool) -> Train
     with exclusive(folder), tidy(folder, command_to_go_on(folder), fresh=not going_on):
         if going_on:
             renew_run(config, folder)
-        corpus = make_corpus(config, folder)
+        config, corpus = settle(config, folder)
         return run_training(config, folder, corpus)
+
+
+def settle(config: RunConfig, folder: Path) -> tuple[RunConfig, Corpus]:
+    """The text, and the config with nothing left open, which is written down."""
+    if not isinstance(config.model, Auto):
+        return config, make_corpus(config, folder)
+    vocabulary = list[TokenizerConfig]()
+
+    def choose(prepared: Prepared) -> TokenizerConfig:
+        vocabulary.append(vocabulary_for(prepared))
+        return vocabulary[0]
+
+    corpus = make_corpus(config, folder, None if "tokenizer" in config.model_fields_set else choose)
+    config = fill(config, corpus, measure_machine())
+    if vocabulary:
+        config = config.model_copy(update={"tokenizer": vocabulary[0]})
+    say(chosen(config, corpus))
+    renew_run(config, folder)
+    return config, corpus
 
 
 def command_to_go_on(folder: Path) -> str:

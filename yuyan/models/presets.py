@@ -118,7 +118,57 @@ class Custom(Config):
         return self.network(vocab_size).build(seed, self.initialisation)
 
 
-ModelConfig = Annotated[Gpt | Lstm | Custom, Field(discriminator="kind")]
+SIZES = {"tiny": (4, 128), "small": (6, 256), "medium": (8, 512), "large": (12, 768)}
+"""Layers and width."""
+
+
+class Auto(Config):
+    """A network whose size, and how it is trained, follow from the text, the time and the machine (docs/recipes.md)."""
+
+    kind: Literal["auto"] = "auto"
+    family: Literal["gpt", "lstm"] = "gpt"
+    """A Transformer or a recurrent network."""
+    size: Literal["auto", "tiny", "small", "medium", "large"] = "auto"
+    """4 layers x 128, 6 x 256, 8 x 512, 12 x 768 (a recurrent network: 1 or 2 layers of twice that width); auto is
+    what can be trained best in the time."""
+
+    @property
+    def gpt(self) -> Gpt | None:
+        """The Transformer of a named size."""
+        if self.size == "auto":
+            return None
+        layers, hidden = SIZES[self.size]
+        return Gpt(hidden_size=hidden, num_layers=layers, num_heads=hidden // 32)
+
+    @property
+    def lstm(self) -> Lstm | None:
+        """The recurrent network of a named size."""
+        if self.size == "auto":
+            return None
+        layers, hidden = SIZES[self.size]
+        return Lstm(hidden_size=2 * hidden, embedding_size=hidden, num_layers=1 if layers < 8 else 2)
+
+    @property
+    def weights(self) -> float | None:
+        """About how many weights a named size has outside its embedding."""
+        if self.size == "auto":
+            return None
+        layers, hidden = SIZES[self.size]
+        return 12.0 * layers * hidden**2 if self.family == "gpt" else 16.0 * hidden**2 * (1 if layers < 8 else 2)
+
+    def network(self, vocab_size: int) -> Network:
+        """That of a named size. Raises ConfigError without one: then it depends on the text."""
+        preset = self.gpt if self.family == "gpt" else self.lstm
+        if preset is None:
+            raise ConfigError("model.size: auto is chosen when the text is there; name a size, or another model.kind")
+        return preset.network(vocab_size)
+
+    def build(self, vocab_size: int, seed: int) -> NetworkModule:
+        """A network with fresh weights. Raises ConfigError without a named size."""
+        return self.network(vocab_size).build(seed)
+
+
+ModelConfig = Annotated[Gpt | Lstm | Custom | Auto, Field(discriminator="kind")]
 
 
 def readable_context(network: Network, trained: int) -> int | None:

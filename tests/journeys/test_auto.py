@@ -1,0 +1,66 @@
+"""A text and a length are enough: the network and its training are chosen, written down, and found again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from toy_runs import STORIES
+
+from yuyan.commands.recipe import Measured, fill
+from yuyan.commands.run import create_run, open_run, read_run_config
+from yuyan.commands.train import settle, train_command
+from yuyan.config import to_yaml
+from yuyan.errors import ConfigError, InputError
+from yuyan.models.presets import Auto, Gpt, Lstm
+
+SHORT = ("train.steps=4", "train.threads=1", "train.context=16", "train.batch_tokens=64")
+
+
+def test_a_text_is_enough_and_what_was_chosen_is_written_down(tmp_path: Path) -> None:
+    config = read_run_config(STORIES, SHORT)
+    assert isinstance(config.model, Auto)
+    train_command(config, tmp_path / "run", resume=False)
+    stored = open_run(tmp_path / "run")
+    assert isinstance(stored.model, Gpt) and stored.train.context == 16  # chosen, and given
+    assert stored.train.optimizer != config.train.optimizer and stored.tokenizer != config.tokenizer
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_the_same_words_go_on_with_the_run(tmp_path: Path) -> None:
+    config = read_run_config(STORIES, SHORT)
+    first = train_command(config, tmp_path / "run", resume=False)
+    again = train_command(config, tmp_path / "run", resume=True)
+    assert again.validation == first.validation
+    with pytest.raises(InputError, match=r"model\.size: 'auto' there, 'tiny' here"):
+        train_command(read_run_config(STORIES, (*SHORT, "model.size=tiny")), tmp_path / "run", resume=True)
+
+
+def test_a_run_that_was_killed_before_the_choice_makes_it_when_it_goes_on(tmp_path: Path) -> None:
+    config = read_run_config(STORIES, SHORT)
+    expected = train_command(config, tmp_path / "whole", resume=False)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.yaml").write_text(to_yaml(config, only_given=True))
+    found = train_command(open_run(tmp_path / "run"), tmp_path / "run", resume=True)
+    assert found.validation == expected.validation
+
+
+def test_the_dial_and_the_family(tmp_path: Path) -> None:
+    config = read_run_config(STORIES, ("train.steps=4",))
+    _, corpus = settle(config, create_run(config, tmp_path / "run"))
+    machine = Measured(1e11)
+    shapes = {}
+    for budget in ("1m", "100m"):
+        model = fill(read_run_config(STORIES, (f"train.budget={budget}",)), corpus, machine).model
+        assert isinstance(model, Gpt)
+        shapes[budget] = model.hidden_size * model.num_layers
+    assert shapes["1m"] < shapes["100m"]
+    medium = fill(read_run_config(STORIES, ("model.size=medium",)), corpus, machine).model
+    assert isinstance(medium, Gpt) and (medium.num_layers, medium.hidden_size) == (8, 512)
+    assert isinstance(fill(read_run_config(STORIES, ("model.family=lstm",)), corpus, machine).model, Lstm)
+
+
+def test_without_a_text_only_a_named_size_can_be_built() -> None:
+    assert Auto(size="tiny").build(100, 0).config.hidden_size == 128
+    with pytest.raises(ConfigError, match=r"model\.size"):
+        Auto().network(100)
