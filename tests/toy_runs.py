@@ -21,6 +21,8 @@ from yuyan.tokens import Tokenizer, train_tokenizer
 from yuyan.tokens.train import CharConfig
 from yuyan.train import (
     AdamW,
+    Average,
+    Ema,
     Learner,
     MasterWeights,
     OptimizerConfig,
@@ -98,7 +100,7 @@ MODELS = {
 
 def begin(
     toy: Toy, model: str = "gpt", dtype: torch.dtype = torch.float32, *, context: int = 24,
-    optimizer: OptimizerConfig = AdamW(lr=1e-2),
+    optimizer: OptimizerConfig = AdamW(lr=1e-2), ema: Ema | None = None,
 ) -> State:  # fmt: skip
     """A run before its first step: 6 rows an update, eleven updates and a half an epoch."""
     torch.manual_seed(0)
@@ -108,7 +110,8 @@ def begin(
     special = toy.tokenizer.special
     rows = Packed(toy.shards, context, seed=0, bos=special.bos, eos=special.eos)
     batches = Batches(rows, batch_rows=6, micro_rows=3, seed=0)
-    return State(learner, weights, optimizer.build(weights.masters, kinds), batches)
+    average = None if ema is None else Average(ema, weights.masters)
+    return State(learner, weights, optimizer.build(weights.masters, kinds), batches, average)
 
 
 def advance(state: State, until: int, of: int) -> list[Update]:
@@ -134,6 +137,8 @@ def tensors(state: State) -> dict[str, torch.Tensor]:
     named |= {f"working {name}": p.detach() for name, p in state.learner.named_parameters()}
     for name, master in state.weights.masters.items():
         named |= {f"{name}: {key}": value for key, value in state.optimizer.state[master].items()}
+    if state.average is not None:
+        named |= {f"average {name}": value for name, value in state.average.tensors.items()}
     return named
 
 

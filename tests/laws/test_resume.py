@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from toy_runs import CONFIG, MODELS, SETTINGS, Toy, advance, begin, differences, outcome, plain, remains, toy_corpus
 
 from yuyan.commands.run import read_run_config
 from yuyan.commands.train import train_command
 from yuyan.errors import InputError
-from yuyan.train import Adafactor, AdamW, Muon, OptimizerConfig, Sgd
+from yuyan.tasks.language_model import LanguageModel
+from yuyan.train import Adafactor, AdamW, Ema, Muon, OptimizerConfig, Sgd
 from yuyan.train.optimizer import Rates
 
 STEPS = 14
@@ -59,21 +61,32 @@ OPTIMIZERS = (Muon(lr=1e-2), Sgd(lr=0.5), Sgd(momentum=0.0), Adafactor(), AdamW(
 
 
 @pytest.mark.parametrize("model", sorted(MODELS))
+@pytest.mark.parametrize("ema", [None, Ema(decay=0.8)], ids=["last", "average"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda config: f"{config.kind}")
 def test_stopped_and_resumed_with_any_optimizer(
-    toy: Toy, tmp_path: Path, model: str, optimizer: OptimizerConfig
+    toy: Toy, tmp_path: Path, model: str, optimizer: OptimizerConfig, ema: Ema | None
 ) -> None:
-    straight = begin(toy, model, optimizer=optimizer)
+    dtype = torch.float32 if model == "lstm" else torch.bfloat16
+    straight = begin(toy, model, dtype, optimizer=optimizer, ema=ema)
     updates = advance(straight, 6, 6)
     for stop in (0, 1, 4):
-        first = begin(toy, model, optimizer=optimizer)
+        first = begin(toy, model, dtype, optimizer=optimizer, ema=ema)
         before = advance(first, stop, 6)
+        with first.shown():  # a look at the validation text leaves no trace
+            pass
         first.save(tmp_path / str(stop))
-        second = begin(toy, model, optimizer=optimizer)
+        second = begin(toy, model, dtype, optimizer=optimizer, ema=ema)
         second.load(tmp_path / str(stop))
         after = advance(second, 6, 6)
         assert [plain(u) for u in before + after] == [plain(u) for u in updates], f"stopped at {stop}"
         assert differences(straight, second) == [], f"stopped at {stop}"
+
+
+def test_the_exported_model_is_the_average(tmp_path: Path) -> None:
+    train("train.ema.decay=0.9", "evaluate.every=16", "train.precision=bfloat16", out=tmp_path / "run")
+    average = load_file(tmp_path / "run" / "state" / "00000016" / "average.safetensors")
+    exported = dict(LanguageModel.load(tmp_path / "run" / "model").network.named_parameters())  # type: ignore[union-attr]
+    assert all(torch.equal(average[f"model.{name}"], p) for name, p in exported.items())
 
 
 def test_saving_changes_nothing(toy: Toy, tmp_path: Path) -> None:

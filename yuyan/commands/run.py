@@ -41,7 +41,7 @@ from yuyan.tasks.language_model import model_folder
 from yuyan.text import DataConfig
 from yuyan.tokens import TokenizerConfig
 from yuyan.tokens.train import BytePairConfig
-from yuyan.train import AdamW, Clock, OptimizerConfig, Precision, Schedule, WarmupStableDecay
+from yuyan.train import AdamW, Clock, Ema, OptimizerConfig, Penalty, Precision, Schedule, WarmupStableDecay
 
 RUNS = Path("runs")
 BUDGET = "10m"
@@ -99,6 +99,10 @@ class TrainConfig(Config):
     """What turns gradients into steps."""
     schedule: Schedule = WarmupStableDecay()
     """How the learning rate moves."""
+    penalty: Penalty = Penalty()
+    """What large weights cost, beside the optimizer's decay."""
+    ema: Ema | None = None
+    """An average of the weights over the run, which is then what is measured and exported; null is none."""
     clip: float | None = Field(1.0, gt=0)
     """Largest norm of the gradient; null for none."""
     precision: Precision = "auto"

@@ -53,7 +53,19 @@ from yuyan.store import (
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.text import Prepared
 from yuyan.tokens import TokenizerConfig
-from yuyan.train import CLOCKS, Learner, MasterWeights, PlainStep, Plan, State, Update, parameter_kinds, resolve, train
+from yuyan.train import (
+    CLOCKS,
+    Average,
+    Learner,
+    MasterWeights,
+    PlainStep,
+    Plan,
+    State,
+    Update,
+    parameter_kinds,
+    resolve,
+    train,
+)
 from yuyan.train.allocator import keep_freed_memory
 from yuyan.train.state import stored_threads
 from yuyan.train.threads import fastest_threads, take_threads
@@ -135,7 +147,8 @@ class _Session:
         weights = MasterWeights(learner, resolve(config.train.precision, torch.device("cpu")))
         optimizer = config.train.optimizer.build(weights.masters, kinds)
         self.batches = self._batches()
-        self.state = State(learner, weights, optimizer, self.batches)
+        average = None if config.train.ema is None else Average(config.train.ema, weights.masters)
+        self.state = State(learner, weights, optimizer, self.batches, average)
         budget = config.train.budget
         self.plan = Plan(steps=config.train.steps, seconds=None if budget is None else seconds_of(budget))
         self.log = RunLog(folder / "log.jsonl")
@@ -192,7 +205,9 @@ class _Session:
     def run(self, bar: Task, stop: StopRequest) -> None:
         """Train until the plan is fulfilled, patience is lost, or somebody asks to stop."""
         settings = self.config.train
-        step = PlainStep(self.plan, settings.schedule, clip=settings.clip, clock=CLOCKS[settings.clock])
+        step = PlainStep(
+            self.plan, settings.schedule, clip=settings.clip, penalty=settings.penalty, clock=CLOCKS[settings.clock]
+        )
         started, tokens = time.monotonic(), self.state.tokens
         next_look = self._next_look()
         if self._lost_patience():  # it was stopped between losing patience and the report
@@ -221,7 +236,8 @@ class _Session:
     def look(self, *, last: bool) -> None:
         """Measure the same part of the validation text as always, log it, and keep the model if it is the best so far."""
         started = time.monotonic()
-        score = self._measure(self.model, self.corpus.validation, self.config.evaluate.tokens)
+        with self.state.shown():
+            score = self._measure(self.model, self.corpus.validation, self.config.evaluate.tokens)
         self.log.write({
             "step": self.state.step, "tokens": self.state.tokens, "seconds": round(self.state.seconds, 3),
             "validation": {"bits_per_byte": score.bits_per_byte, "interval": list(score.interval),
@@ -258,7 +274,7 @@ class _Session:
     def _exact_model(self) -> LanguageModel:
         with torch.no_grad():
             exact = dict(self.exact.named_parameters())
-            for name, master in self.state.weights.masters.items():
+            for name, master in self.state.exported().items():
                 exact[name.removeprefix("model.")].copy_(master)
         return LanguageModel(self.exact, self.corpus.tokenizer, self.context)
 

@@ -1,10 +1,12 @@
 """From a network, an objective and batches to a trained network: one loop, one step, one state."""
 
+from yuyan.train.average import Average, Ema
 from yuyan.train.learner import Learner
 from yuyan.train.loop import train
 from yuyan.train.optimizer import Adafactor, AdamW, Muon, OptimizerConfig, Sgd, parameter_kinds
+from yuyan.train.penalty import Penalty
 from yuyan.train.precision import MasterWeights, Precision, resolve
-from yuyan.train.schedule import Constant, Cosine, Schedule, WarmupStableDecay
+from yuyan.train.schedule import Constant, Cosine, Linear, Schedule, WarmupStableDecay
 from yuyan.train.state import State
 from yuyan.train.step import CLOCKS, Clock, Diverged, PlainStep, Plan, Update
 
@@ -12,14 +14,18 @@ __all__ = [
     "CLOCKS",
     "Adafactor",
     "AdamW",
+    "Average",
     "Clock",
     "Constant",
     "Cosine",
     "Diverged",
+    "Ema",
     "Learner",
+    "Linear",
     "MasterWeights",
     "Muon",
     "OptimizerConfig",
+    "Penalty",
     "PlainStep",
     "Plan",
     "Precision",

@@ -8,7 +8,8 @@ section 3.1), and softmax, loss and norms are float32 inside their kernels.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -77,6 +78,17 @@ class MasterWeights:
         if self.separate:
             with torch.no_grad():
                 torch._foreach_copy_(self._working, self._masters)
+
+    @contextmanager
+    def replaced(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """Within, the model computes with `weights` (rounded); afterwards with the masters again, bit for bit."""
+        kept = None if self.separate else [master.detach().clone() for master in self._masters]
+        with torch.no_grad():
+            torch._foreach_copy_(self._working, [weights[name] for name in self.masters])
+            try:
+                yield
+            finally:
+                torch._foreach_copy_(self._working, self._masters if kept is None else kept)
 
     def sum_gradients(self) -> None:
         """Make the masters' gradients those of the batches of all processes; of one they are already."""

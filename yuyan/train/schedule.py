@@ -43,26 +43,48 @@ class Cosine(Config):
         return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * along))
 
 
+class Linear(Config):
+    """Up, then down in a straight line to `floor` (Devlin et al. 2019, section A.2)."""
+
+    kind: Literal["linear"] = "linear"
+    warmup: float = Field(0.02, ge=0, lt=1)
+    """Share of the run in which the rate rises from 0."""
+    floor: float = Field(0.0, ge=0, le=1)
+    """The last rate, as a share of the full one."""
+
+    def factor(self, progress: float) -> float:
+        """What to multiply the learning rate with."""
+        if progress < self.warmup:
+            return _warm(progress, self.warmup)
+        along = min(1.0, (progress - self.warmup) / (1 - self.warmup))
+        return self.floor + (1 - self.floor) * (1 - along)
+
+
 class WarmupStableDecay(Config):
-    """Up, level, and down in a straight line (Hu et al. 2024, MiniCPM, section 4; Hagele et al. 2024)."""
+    """Up, level, and down (Hu et al. 2024, MiniCPM, section 4; Hagele et al. 2024, section 3)."""
 
     kind: Literal["wsd"] = "wsd"
     warmup: float = Field(0.02, ge=0, lt=1)
     """Share of the run in which the rate rises from 0."""
     decay: float = Field(0.4, ge=0, le=1)
     """Share of the run, at its end, in which the rate falls."""
+    shape: Literal["linear", "1-sqrt"] = "linear"
+    """How it falls: in a straight line, or as 1 - sqrt(x), fast at first (Hagele et al. 2024, section 3.1)."""
     floor: float = Field(0.0, ge=0, le=1)
     """The last rate, as a share of the full one."""
 
     def factor(self, progress: float) -> float:
         """What to multiply the learning rate with."""
         left = max(0.0, 1 - progress)
-        down = 1.0 if left >= self.decay else self.floor + (1 - self.floor) * left / self.decay
-        return min(_warm(progress, self.warmup), down)
+        if left >= self.decay:
+            return _warm(progress, self.warmup)
+        share = left / self.decay
+        fallen = share if self.shape == "linear" else 1 - math.sqrt(1 - share)
+        return min(_warm(progress, self.warmup), self.floor + (1 - self.floor) * fallen)
 
 
 def _warm(progress: float, warmup: float) -> float:
     return 1.0 if progress >= warmup else progress / warmup
 
 
-Schedule = Annotated[Constant | Cosine | WarmupStableDecay, Field(discriminator="kind")]
+Schedule = Annotated[Constant | Cosine | Linear | WarmupStableDecay, Field(discriminator="kind")]

@@ -1,12 +1,14 @@
 """All that has to be saved for a run to go on as if it had never stopped.
 
-Weights (float32), the optimizer's memory, the position in the data, the random states, and the counters. It is stored as
+Weights (float32), their average if there is one, the optimizer's memory, the position in the data, the random states, and the counters. It is stored as
 safetensors and JSON in one folder with a manifest, so a damaged file is found before a single number of it is used.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from yuyan.errors import CheckpointCorrupt, InputError
 from yuyan.store import publish_folder, verify
+from yuyan.train.average import Average
 from yuyan.train.learner import Learner
 from yuyan.train.precision import MasterWeights
 
@@ -37,6 +40,7 @@ class State:
     weights: MasterWeights
     optimizer: torch.optim.Optimizer
     batches: Resumable
+    average: Average | None = None
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
@@ -48,6 +52,8 @@ class State:
         with publish_folder(folder) as temporary:
             save_file({name: p.detach() for name, p in self.weights.masters.items()}, temporary / "weights.safetensors")
             save_file(self._optimizer_tensors() | _random_tensors(), temporary / "optimizer.safetensors")
+            if self.average is not None:
+                save_file(self.average.tensors, temporary / "average.safetensors")
             (temporary / "state.json").write_text(json.dumps(self._counters(), indent=1) + "\n")
 
     def load(self, folder: Path) -> None:
@@ -60,6 +66,8 @@ class State:
             self.optimizer.state[master] = {
                 key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)
             }
+        if self.average is not None:
+            self.average.tensors = self._matching(folder / "average.safetensors")
         torch.set_rng_state(tensors["random/cpu"])
         counters = json.loads((folder / "state.json").read_text())
         self.step, self.tokens, self.seconds = counters["step"], counters["tokens"], counters["seconds"]
@@ -68,8 +76,30 @@ class State:
 
     def load_weights(self, folder: Path) -> None:
         """Only the weights. Raises InputError when names or shapes differ from the model's."""
-        tensors = load_file(folder / "weights.safetensors")
-        masters = self.weights.masters
+        tensors, masters = self._matching(folder / "weights.safetensors"), self.weights.masters
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                masters[name].copy_(tensor)
+        self.weights.publish()
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Within, the model computes with the weights that are measured and exported: the average, if there is one."""
+        if self.average is None:
+            yield
+            return
+        with self.weights.replaced(self.average.tensors):
+            yield
+
+    def exported(self) -> dict[str, Tensor]:
+        """Those weights by name, in float32."""
+        return dict(self.weights.masters) if self.average is None else self.average.tensors
+
+    def _matching(self, file: Path) -> dict[str, Tensor]:
+        """Tensors that are named and shaped like the weights. Raises InputError."""
+        if not file.exists():
+            raise InputError(f"{file}: not there; the run was saved without it (train.ema)")
+        tensors, masters, folder = load_file(file), self.weights.masters, file.parent
         if wrong := sorted(tensors.keys() ^ masters.keys()):
             raise InputError(f"{folder}: belongs to another model: {wrong[0]} is in only one of the two")
         for name, tensor in tensors.items():
@@ -77,10 +107,7 @@ class State:
                 raise InputError(
                     f"{folder}: belongs to another model: {name} is {tuple(tensor.shape)}, here {tuple(masters[name].shape)}"
                 )
-        with torch.no_grad():
-            for name, tensor in tensors.items():
-                masters[name].copy_(tensor)
-        self.weights.publish()
+        return tensors
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
         names = {id(master): name for name, master in self.weights.masters.items()}

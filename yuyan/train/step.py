@@ -16,6 +16,7 @@ from torch import nn
 
 from yuyan.errors import InputError, YuyanError
 from yuyan.objectives import Batch
+from yuyan.train.penalty import Penalty
 from yuyan.train.schedule import Schedule
 from yuyan.train.state import State
 from yuyan.train.world import World
@@ -71,10 +72,12 @@ class PlainStep:
         schedule: Schedule,
         *,
         clip: float | None = 1.0,
+        penalty: Penalty | None = None,
         clock: Callable[[], float] = time.monotonic,
         world: World | None = None,
     ):
         self.plan, self.schedule, self.clip, self.clock, self.world = plan, schedule, clip, clock, world or World()
+        self.penalty = penalty
         self._last: float | None = None
         self._skips = 0
 
@@ -117,8 +120,12 @@ class PlainStep:
         torch._foreach_div_(gradients, float(count))
         norm = _clip(masters, math.inf if self.clip is None else self.clip)
         if math.isfinite(norm):
+            if self.penalty is not None:
+                self.penalty.add(state.optimizer.param_groups)
             state.optimizer.step()
             state.weights.publish()
+            if state.average is not None:
+                state.average.follow(state.weights.masters, state.step + 1 - state.skipped)
             self._skips = 0
         else:
             state.skipped += 1

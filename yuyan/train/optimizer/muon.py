@@ -76,6 +76,7 @@ class _Muon(torch.optim.Optimizer):
         super().__init__(groups or [{"params": []}], {"lr": config.lr})
         self.config, self.rest = config, rest
         self._own = self.param_groups if groups else []
+        self._dtype = resolve(config.precision, groups[0]["params"][0].device if groups else torch.device("cpu"))
         if rest is not None:
             rest.state = self.state
             self.param_groups = [*self._own, *rest.param_groups]
@@ -103,12 +104,11 @@ class _Muon(torch.optim.Optimizer):
         if group["weight_decay"]:
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         blocks = group["blocks"]
-        dtype = resolve(self.config.precision, parameters[0].device)
         for chosen in _alike(parameters):
             rows, columns = parameters[chosen[0]].shape
             matrices = torch.stack([ahead[i] for i in chosen]).view(-1, rows // blocks, columns)
             length = group["lr"] * self._length(rows // blocks, columns)
-            steps = orthogonal(matrices, self.config.rounds, dtype).reshape(-1, rows, columns)
+            steps = orthogonal(matrices, self.config.rounds, self._dtype).reshape(-1, rows, columns)
             for i, step in zip(chosen, steps, strict=True):
                 weights[i].add_(step, alpha=-length)
 

@@ -1,0 +1,41 @@
+"""An average of the weights over the updates of a run, in float32: a model that lies nearer the middle of the valley.
+
+The last weights are noisy with the last batches; an average that forgets exponentially is what the run would have come to
+with a rate that falls. Source: Polyak & Juditsky 1992 for averages; Tarvainen & Valpola 2017, section 3, for this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from yuyan.config import Config
+
+
+class Ema(Config):
+    """average = d average + (1 - d) weights after each update; d = min(decay, (1 + updates) / (10 + updates))."""
+
+    decay: float = Field(0.999, gt=0, lt=1)
+    """How much of the average stays at an update: it spans about 1 / (1 - decay) updates, and never more than a ninth of those there were."""
+
+    def at(self, updates: int) -> float:
+        """The decay of update number `updates`, from 1."""
+        return min(self.decay, (1 + updates) / (10 + updates))
+
+
+class Average:
+    """The averaged weights by name. It begins with the weights as they are."""
+
+    def __init__(self, config: Ema, masters: Mapping[str, Tensor]):
+        self.config = config
+        self.tensors = {name: master.detach().clone() for name, master in masters.items()}
+
+    def follow(self, masters: Mapping[str, Tensor], updates: int) -> None:
+        """Take in the weights after update number `updates`."""
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(self.tensors.values()), [masters[name] for name in self.tensors], 1 - self.config.at(updates)
+            )
