@@ -34,6 +34,7 @@ RESUME, CUT = "laws/test_resume.py", "laws/test_cut.py"
 INTERRUPT, OPTIONS = "laws/test_interrupt.py", "journeys/test_bad_options.py"
 POWER, STEP = "units/test_power_loss.py", "units/train/test_step.py"
 PARITY = "parity/test_transformers.py"
+FAMILIES, FOLDERS = "contracts/test_families.py", "contracts/test_folders.py"
 ERRORS = [
     Planted("mean of means", "train/step.py", "loss.total.sum().backward()", "(loss.total.sum() / loss.count.sum()).backward()", (CUT,)),
     Planted("gradients of the last micro-batch only", "train/precision.py", "master.grad += working.grad", "master.grad = working.grad.float()", (CUT, "units/train")),
@@ -46,6 +47,22 @@ ERRORS = [
     Planted("rotary sign", "nn/rotary.py", "(heads * cos).addcmul_(heads.roll(heads.shape[-1] // 2, -1), sin)", "(heads * cos).addcmul_(heads.roll(heads.shape[-1] // 2, -1), sin, value=-1)", ("units/nn/test_formulas.py", "units/nn/test_fast_paths.py")),
     Planted("wrong GELU", "nn/ffn.py", '"gelu": F.gelu,', '"gelu": gelu_tanh,', ("units/nn/test_formulas.py", PARITY)),
     Planted("norm on the wrong side", "nn/residual.py", "x + self.dropout(self.inner(self.norm(x), *args))", "self.norm(x) + self.dropout(self.inner(self.norm(x), *args))", ("units/nn/test_formulas.py",)),
+    Planted("norms before and after swapped", "nn/residual.py", '{"pre": PreNorm, "post": PostNorm}', '{"pre": PostNorm, "post": PreNorm}', ("units/nn/test_formulas.py", PARITY)),
+    Planted("RMSNorm takes the mean away", "nn/norm.py", "super().forward(x)", "super().forward(x - x.mean(-1, keepdim=True))", ("units/nn/test_formulas.py", PARITY)),
+    Planted("one bucket of far distances too few", "nn/position.py", "(share * (buckets - near)).long()", "(share * (buckets - near - 1)).long()", ("units/nn/test_formulas.py", PARITY)),
+    Planted("bucket count of every folder is 32", "hub/t5.py", 'c.take("relative_attention_num_buckets", int, 32)', 'c.take("relative_attention_num_buckets", int, 32) * 0 + 32', (FAMILIES,)),
+    Planted("head untied in the gradient", "models/network.py", "self.head.output_projection(self.embedding.token.weight)", "self.head.output_projection(self.embedding.token.weight.detach())", ("contracts/test_objectives.py", "units/models/test_network.py")),
+    Planted("head of its own read as tied", "hub/gpt2.py", "return LanguageModelHead(tied=tied)", "return LanguageModelHead(tied=True)", (PARITY,)),
+    Planted("a copy that is none is taken", "hub/plan.py", "if not torch.equal(tensor, self.ours[original]):", "if False:", (FOLDERS,)),
+    Planted("weights that are NaN are taken", "hub/plan.py", "if not bool(torch.isfinite(tensor).all()):", "if False:", (FOLDERS,)),
+    Planted("links are followed", "hub/links.py", "if path.is_symlink() and not _is_blob(path):", "if False:", (FOLDERS,)),
+    Planted("a link to any file of a snapshot's kind", "hub/links.py", 'return target.parent == model / "blobs" and target.is_file()', "return target.is_file()", (FOLDERS,)),
+    Planted("one name twice in a header", "hub/tensors.py", "if len(found) < len(pairs):", "if False:", (FOLDERS,)),
+    Planted("an index may leave the folder", "hub/tensors.py", r'if not re.fullmatch(r"[\w.-]+\.(safetensors|bin)", file):', "if False:", (FOLDERS,)),
+    Planted("a tensor of no row is passed over", "hub/plan.py", "            self.unknown.append(name)\n            return\n        row, values", "            return\n        row, values", (FOLDERS,)),
+    Planted("a setting nobody took is passed over", "hub/published.py", "        if left:\n", "        if False:\n", (FOLDERS,)),
+    Planted("labels by both sides, text not moved", "models/network.py", "moved = F.pad(input_ids[:, :-1], (1, 0), value=head.start)", "moved = input_ids", ("units/models/test_network.py",)),
+    Planted("the last token counted in the padding", "nn/head.py", "(places * real).argmax(1)", "places.expand_as(real).argmax(1)", ("units/models/test_network.py", PARITY)),
     Planted("ignored labels scored", "nn/linear_cross_entropy.py", "None if scale is None and bool(scored.all()) else scored if scale is None else scored * scale", "scale", ("units/nn/test_linear_cross_entropy.py",)),
     Planted("labels not shifted", "objectives/next_token.py", '"labels": item[1:]', '"labels": item[:-1]', ("units/objectives", "contracts/test_objectives.py")),
     Planted("bos scored", "evaluate/likelihood.py", "-total(each[a + 1 : b])", "-total(each[a:b])", ("units/evaluate", "laws/test_same_everywhere.py")),
