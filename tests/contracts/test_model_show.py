@@ -24,7 +24,7 @@ from yuyan.models.presets import Gpt, Lstm
 from yuyan.nn.adapt import Lora, adapt
 from yuyan.nn.cache import Cache
 from yuyan.objectives import NextToken
-from yuyan.train import AdamW, Learner, MasterWeights, parameter_kinds
+from yuyan.train import Adafactor, AdamW, Learner, MasterWeights, Muon, OptimizerConfig, Sgd, parameter_kinds
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PRESETS = {
@@ -147,6 +147,43 @@ def test_the_cache_is_as_large_as_said(name: str) -> None:
 
     held = sum(size(slot) for slot in cache.slots.values())
     assert held == memory.cache_per_token * length + memory.state > 0
+    assert memory.source_per_token == 0
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@torch.no_grad()
+def test_what_is_kept_of_the_text_that_was_read_is_as_large_as_said(name: str) -> None:
+    network = PAIRS[name]
+    model, cache, length, source = network.build().eval(), Cache(capacity=32, step=32), 32, 7
+    memory = model.encode(torch.randint(0, VOCABULARY, (1, source)))
+    model.decode(torch.randint(0, VOCABULARY, (1, length)), memory=memory, cache=cache)
+    said, storages = generation_memory(network, 0, 4), {memory.data_ptr(): memory.nbytes}
+
+    def add(slot: Any) -> None:
+        if isinstance(slot, Tensor):
+            storages[slot.data_ptr()] = slot.nbytes
+        else:
+            for part in (slot.key, slot.value) if hasattr(slot, "key") else slot:
+                add(part)
+
+    for slot in cache.slots.values():
+        add(slot)
+    assert sum(storages.values()) == said.cache_per_token * length + said.state + said.source_per_token * source
+
+
+@pytest.mark.parametrize("config", [AdamW(), Muon(), Sgd(), Sgd(momentum=0.0), Adafactor()], ids=repr)
+@pytest.mark.parametrize("name", ["gpt", "lstm preset", "t5", "electra"])
+def test_optimizers_keep_what_they_say(name: str, config: OptimizerConfig) -> None:
+    model = NETWORKS[name].build()
+    kinds, masters = parameter_kinds(model), dict(model.named_parameters())
+    optimizer = config.build(masters, kinds)
+    for parameter in masters.values():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    numbers = [
+        t.numel() for state in optimizer.state.values() for t in state.values() if isinstance(t, Tensor) and t.ndim
+    ]
+    assert config.kept(masters, kinds) == sum(numbers)
 
 
 # ---------------------------------------------------------------- arithmetic
@@ -183,7 +220,9 @@ def test_a_folder_and_its_json(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert (said["training_bytes"]["rows"], said["training_bytes"]["context"]) == (4, 10)
     show_command(tmp_path, [], as_json=False)
     shown = capsys.readouterr()
-    assert not shown.out and "decoder: cross-attention" in shown.err and "generation: weights" in shown.err
+    assert not shown.out and "decoder: cross-attention" in shown.err and "generation in float32: weights" in shown.err
+    assert "embedding (also scores the tokens)" in shown.err and f"{tmp_path}: a vocabulary of" in shown.err
+    assert "a token that it reads" in shown.err
 
 
 def test_an_encoder_generates_nothing(tmp_path: Path) -> None:

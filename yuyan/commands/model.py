@@ -24,9 +24,11 @@ from yuyan.nn.adapt import Adapter, adapt
 from yuyan.nn.head import LanguageModelHead, MaskedHead
 from yuyan.tasks.language_model import is_ngram, model_folder
 from yuyan.tokens import load_tokenizer
-from yuyan.train import resolve
+from yuyan.train import AdamW, OptimizerConfig, parameter_kinds, resolve
 
 DEFAULT_CONTEXT, DEFAULT_ROWS = 256, 16
+GENERATION_DTYPE = torch.float32
+"""What models are opened as."""
 _PARTS = (
     (r".*\.(down|up)", "adapters"),
     (r"embedding\..*", "embedding"),
@@ -50,6 +52,7 @@ class Described:
     context: int
     rows: int
     dtype: torch.dtype
+    optimizer: OptimizerConfig
 
 
 def show_command(place: Path, overrides: Sequence[str], *, as_json: bool) -> dict[str, Any]:
@@ -77,7 +80,9 @@ def described(place: Path, overrides: Sequence[str]) -> Described:
     settings = _settings(overrides)
     context = settings.get("train.context") or readable_context(network, DEFAULT_CONTEXT) or DEFAULT_CONTEXT
     rows = max(1, settings.get("train.micro_tokens", DEFAULT_ROWS * context) // context)
-    return Described(str(place), network, _on_no_device(network), context, rows, resolve("auto", torch.device("cpu")))
+    return Described(
+        str(place), network, _on_no_device(network), context, rows, resolve("auto", torch.device("cpu")), AdamW()
+    )
 
 
 def _settings(overrides: Sequence[str]) -> dict[str, int]:
@@ -98,7 +103,7 @@ def _of_config(config: RunConfig) -> Described:
     settings = config.train
     rows = max(1, min(settings.batch_tokens, settings.micro_tokens or settings.batch_tokens) // settings.context)
     dtype = resolve(settings.precision, torch.device("cpu"))
-    return Described(config.name, network, module, settings.context, rows, dtype)
+    return Described(config.name, network, module, settings.context, rows, dtype, settings.optimizer)
 
 
 def _vocab_size(config: RunConfig) -> int:
@@ -124,21 +129,39 @@ def describe(model: Described) -> dict[str, Any]:
     parts, trained = parameters_by_name(model.module)
     total, learned, size = sum(parts.values()), sum(trained.values()), model.dtype.itemsize
     forward = flops_per_token(model.network, model.context)
-    training = training_memory(model.network, total, learned, rows=model.rows, context=model.context, number_bytes=size)
-    writing = generation_memory(model.network, total, size)
+    masters = {name: p for name, p in model.module.named_parameters() if p.requires_grad}
+    training = training_memory(
+        model.network, total, learned, rows=model.rows, context=model.context, number_bytes=size,
+        kept=model.optimizer.kept(masters, parameter_kinds(model.module)),
+    )  # fmt: skip
+    writing = generation_memory(model.network, total, GENERATION_DTYPE.itemsize)
     return {
         "name": model.name,
         "vocab_size": model.network.vocab_size,
-        "parameters": {"parts": parts, "trained": trained, "total": total, "total_trained": learned},
+        "parameters": {
+            "parts": parts, "trained": trained, "total": total, "total_trained": learned, "tied": _tied(model.network),
+        },
         "flops_per_token": {
             "context": model.context, "forward": forward, "training": training_flops(model.module, forward),
         },
         "training_bytes": {
-            "rows": model.rows, "context": model.context, "dtype": str(model.dtype).removeprefix("torch."),
-            **training._asdict(), "total": training.total,
+            "rows": model.rows, "context": model.context, "dtype": _name(model.dtype),
+            "optimizer_kind": model.optimizer.kind, **training._asdict(), "total": training.total,
         },
-        "generation_bytes": None if model.network.decoder is None else writing._asdict(),
+        "generation_bytes": {"dtype": _name(GENERATION_DTYPE), **writing._asdict()} if _writes(model.network) else None,
     }  # fmt: skip
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _writes(network: Network) -> bool:
+    return network.decoder is not None and isinstance(network.head, LanguageModelHead | MaskedHead)
+
+
+def _tied(network: Network) -> bool:
+    return isinstance(network.head, LanguageModelHead | MaskedHead) and network.head.tied
 
 
 def parameters_by_name(module: nn.Module) -> tuple[dict[str, int], dict[str, int]]:
@@ -155,10 +178,8 @@ def parameters_by_name(module: nn.Module) -> tuple[dict[str, int], dict[str, int
 
 def training_flops(module: NetworkModule, forward: int) -> int:
     """Operations of an update for each token: twice the forward pass for the gradients, less those of frozen weights."""
-    head = module.config.head
-    tied = isinstance(head, LanguageModelHead | MaskedHead) and head.tied
     tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
-    if tied:
+    if _tied(module.config):
         tables -= {id(module.embedding.token.weight)}
     frozen = sum(p.numel() for p in module.parameters() if p.ndim > 1 and not p.requires_grad and id(p) not in tables)
     extra = sum(a.down.numel() + a.up.numel() for a in module.modules() if isinstance(a, Adapter))
@@ -172,33 +193,40 @@ def show(result: dict[str, Any]) -> None:
     """The tables."""
     parameters = result["parameters"]
     total, learned = parameters["total"], parameters["total_trained"]
-    rows = [[part, f"{n:,}", f"{100 * n / total:.1f} %", _trained(parameters["trained"][part], n)]
+    also = {"embedding": "embedding (also scores the tokens)"} if parameters["tied"] else {}
+    rows = [[also.get(part, part), f"{n:,}", f"{100 * n / total:.1f} %", _trained(parameters["trained"][part], n)]
             for part, n in parameters["parts"].items()]  # fmt: skip
     rows.append(["all", f"{total:,}", "", _trained(learned, total)])
-    table(f"{result['name']}: {result['vocab_size']:,} tokens", ["part", "parameters", "share", "trained"], rows)
+    say(f"{result['name']}: a vocabulary of {result['vocab_size']:,} tokens")
+    table("", ["part", "parameters", "share", "trained"], rows)
     flops, training = result["flops_per_token"], result["training_bytes"]
     say(
         f"operations a token, in a text of {flops['context']} tokens: {_number(flops['forward'])} forward, "
         f"{_number(flops['training'])} in training"
     )
     say(f"training in {training['dtype']}, {training['rows']} rows of {training['context']} tokens at once:")
-    rows = [[_WORDS[key], _size(training[key])] for key in _WORDS if training[key]]
+    words = _WORDS | {"optimizer": f"optimizer ({training['optimizer_kind']})"}
+    rows = [[words[key], _size(training[key])] for key in words if training[key]]
     table("", ["memory", "size"], [*rows, ["all", _size(training["total"])]])
     writing = result["generation_bytes"]
     if writing:
-        say(f"generation: weights {_size(writing['weights'])}, and for each text " + _each(writing))
+        say(
+            f"generation in {writing['dtype']}: weights {_size(writing['weights'])}, and for each text {_each(writing)}"
+        )
 
 
 _WORDS = {
     "weights": "weights", "masters": "exact copies of what is trained", "gradients": "gradients",
-    "optimizer": "optimizer (AdamW)", "copy": "copy to measure and save", "activations": "activations (estimate)",
+    "optimizer": "optimizer", "copy": "copy to measure and save", "activations": "activations (estimate)",
 }  # fmt: skip
 
 
-def _each(writing: dict[str, int]) -> str:
+def _each(writing: dict[str, Any]) -> str:
+    own = f"{_size(writing['state'])} (its state)"
     if writing["cache_per_token"]:
-        return f"{_size(writing['cache_per_token'])} a token (keys and values)"
-    return f"{_size(writing['state'])} (its state)"
+        own = f"{_size(writing['cache_per_token'])} a token (keys and values)"
+    source = writing["source_per_token"]
+    return own if not source else f"{own} that it writes, and {_size(source)} a token that it reads"
 
 
 def _trained(count: int, of: int) -> str:

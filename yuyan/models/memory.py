@@ -18,7 +18,7 @@ from yuyan.nn.head import LanguageModelHead, MaskedHead
 from yuyan.nn.linear_cross_entropy import chunk_tokens
 from yuyan.nn.mask import Causal
 from yuyan.nn.position import Alibi, RelativeBias
-from yuyan.nn.recurrent import Recurrent
+from yuyan.nn.recurrent import Additive, Multiplicative, Recurrent
 from yuyan.nn.stack import Stack
 
 FLOAT32 = 4
@@ -38,7 +38,7 @@ class TrainingMemory(NamedTuple):
     """Exact copies of what is trained, where the computation is not exact."""
     gradients: int
     optimizer: int
-    """Mean and mean square of each gradient (AdamW)."""
+    """What the optimizer remembers; of AdamW the mean and the mean square of each gradient."""
     copy: int
     """The float32 network that is measured and saved."""
     activations: int
@@ -58,18 +58,30 @@ class GenerationMemory(NamedTuple):
     """Keys and values of one token of one text; 0 where a state is carried on."""
     state: int
     """What one text needs whatever its length."""
+    source_per_token: int
+    """With an encoder, for each token that it read: its hidden state, and the keys and values that the decoder makes of it."""
 
 
 def training_memory(
-    network: Network, parameters: int, trained: int, *, rows: int, context: int, number_bytes: int
+    network: Network,
+    parameters: int,
+    trained: int,
+    *,
+    rows: int,
+    context: int,
+    number_bytes: int,
+    kept: int | None = None,
 ) -> TrainingMemory:
-    """Of micro-batches of `rows` texts of `context` tokens, in numbers of `number_bytes`."""
+    """Of micro-batches of `rows` texts of `context` tokens, in numbers of `number_bytes`.
+
+    `kept` is how many numbers the optimizer remembers; by default AdamW's two for each parameter that is trained.
+    """
     exact = number_bytes == FLOAT32
     return TrainingMemory(
         weights=parameters * number_bytes,
         masters=0 if exact else trained * FLOAT32,
         gradients=trained * (FLOAT32 if exact else FLOAT32 + number_bytes),
-        optimizer=trained * FLOAT32 * ADAM_TENSORS,
+        optimizer=FLOAT32 * (trained * ADAM_TENSORS if kept is None else kept),
         copy=parameters * FLOAT32,
         activations=activation_bytes(network, rows, context, number_bytes),
     )
@@ -85,7 +97,20 @@ def generation_memory(network: Network, parameters: int, number_bytes: int) -> G
         token = 2 * side.num_layers * side.heads.key_value_heads * side.heads.head_size * number_bytes
     elif side is not None:
         state = (2 if side.cell == "lstm" else 1) * side.num_layers * network.hidden_size * number_bytes
-    return GenerationMemory(parameters * number_bytes, token, state)
+    return GenerationMemory(parameters * number_bytes, token, state, _source(network) * number_bytes)
+
+
+def _source(network: Network) -> int:
+    """Numbers kept of each token of the text that the encoder read."""
+    side, hidden = network.decoder, network.hidden_size
+    if network.encoder is None or side is None:
+        return 0
+    if isinstance(side, Stack):
+        assert side.heads.head_size and side.heads.key_value_heads
+        return hidden + 2 * side.num_layers * side.heads.key_value_heads * side.heads.head_size
+    if isinstance(side.cross, Additive):
+        return hidden + (side.cross.size or hidden)
+    return 2 * hidden if isinstance(side.cross, Multiplicative) else hidden
 
 
 # ---------------------------------------------------------------- activations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -35,3 +36,8 @@ class Adafactor(Config):
             groups_of(masters, kinds, self.rates, lr=self.lr, weight_decay=self.weight_decay),
             lr=self.lr, beta2_decay=self.beta2_decay, eps=(None, self.smallest), d=self.clip, foreach=False,
         )  # fmt: skip
+
+    def kept(self, masters: Mapping[str, nn.Parameter], kinds: Mapping[str, Kind]) -> int:
+        """How many numbers the optimizer remembers between two steps."""
+        shapes = [p.shape for p in masters.values()]
+        return sum(s.numel() // s[-1] + s.numel() // s[-2] if len(s) > 1 else s.numel() for s in shapes)

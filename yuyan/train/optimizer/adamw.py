@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -35,3 +36,7 @@ class AdamW(Config):
             groups_of(masters, kinds, self.rates, lr=self.lr, weight_decay=self.weight_decay),
             lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps, fused=True,
         )  # fmt: skip
+
+    def kept(self, masters: Mapping[str, nn.Parameter], kinds: Mapping[str, Kind]) -> int:
+        """How many numbers the optimizer remembers between two steps."""
+        return 2 * sum(p.numel() for p in masters.values())

@@ -16,7 +16,7 @@ k matrices, m rows, n columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -57,10 +57,22 @@ class Muon(Config):
 
     def build(self, masters: dict[str, nn.Parameter], kinds: dict[str, Kind]) -> torch.optim.Optimizer:
         """The optimizer over `masters`; `kinds` says of each name what it is (`parameter_kinds`)."""
-        inside = {name: p for name, p in masters.items() if kinds[name].part == "matrix" and _has_directions(p)}
-        others = {name: p for name, p in masters.items() if name not in inside}
+        inside, others = _parted(masters, kinds)
         groups = groups_of(inside, kinds, Rates(), lr=self.lr, weight_decay=self.weight_decay)
         return _Muon(groups, self.rest.build(others, kinds) if others else None, self)
+
+    def kept(self, masters: Mapping[str, nn.Parameter], kinds: Mapping[str, Kind]) -> int:
+        """How many numbers the optimizer remembers between two steps."""
+        inside, others = _parted(masters, kinds)
+        return sum(p.numel() for p in inside.values()) + self.rest.kept(others, kinds)
+
+
+def _parted(
+    masters: Mapping[str, nn.Parameter], kinds: Mapping[str, Kind]
+) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
+    """The matrices inside the network, and the rest."""
+    inside = {name: p for name, p in masters.items() if kinds[name].part == "matrix" and _has_directions(p)}
+    return inside, {name: p for name, p in masters.items() if name not in inside}
 
 
 def _has_directions(parameter: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -34,6 +35,10 @@ class Sgd(Config):
             group["decay"] = group.pop("weight_decay")  # PyTorch's name for an L2 penalty
         nesterov = self.nesterov and self.momentum > 0
         return _DecoupledSgd(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov, foreach=True)
+
+    def kept(self, masters: Mapping[str, nn.Parameter], kinds: Mapping[str, Kind]) -> int:
+        """How many numbers the optimizer remembers between two steps."""
+        return sum(p.numel() for p in masters.values()) if self.momentum else 0
 
 
 class _DecoupledSgd(torch.optim.SGD):
