@@ -225,6 +225,14 @@ def test_a_folder_and_its_json(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "a token that it reads" in shown.err
 
 
+def test_a_text_is_no_longer_than_the_positions(tmp_path: Path) -> None:
+    for name, network in (("bert", ENCODERS["bert"]), ("gpt2", DECODERS["gpt2"])):
+        write_model(network.build(), tmp_path / name)
+        assert described(tmp_path / name, []).context == described(tmp_path / name, ["train.context=40"]).context == 40
+        with pytest.raises(InputError, match=r"train\.context: 41 tokens; .* has positions for 40"):
+            described(tmp_path / name, ["train.context=41"])
+
+
 def test_an_encoder_generates_nothing(tmp_path: Path) -> None:
     write_model(ENCODERS["bert"].build(), tmp_path)
     assert describe(described(tmp_path, []))["generation_bytes"] is None

@@ -62,6 +62,10 @@ def show_command(place: Path, overrides: Sequence[str], *, as_json: bool) -> dic
         print(json.dumps(result, ensure_ascii=False))
     else:
         show(result)
+        if place.is_file():
+            say(f"now try:\n  yuyan train {place}")
+        elif result["generation_bytes"]:
+            say(f"now try:\n  yuyan generate {place} 'Once upon a time'")
     return result
 
 
@@ -78,7 +82,10 @@ def described(place: Path, overrides: Sequence[str]) -> Described:
         raise InputError(f"{place}: an n-gram model is a table of counts; `yuyan evaluate` says how good it is")
     network = read_config(folder)
     settings = _settings(overrides)
-    context = settings.get("train.context") or readable_context(network, DEFAULT_CONTEXT) or DEFAULT_CONTEXT
+    asked = settings.get("train.context", DEFAULT_CONTEXT)
+    context = readable_context(network, asked) or asked
+    if "train.context" in settings and context < asked:
+        raise ConfigError(f"command line: train.context: {asked} tokens; {place} has positions for {context}")
     rows = max(1, settings.get("train.micro_tokens", DEFAULT_ROWS * context) // context)
     return Described(
         str(place), network, _on_no_device(network), context, rows, resolve("auto", torch.device("cpu")), AdamW()
@@ -111,7 +118,8 @@ def _vocab_size(config: RunConfig) -> int:
         return len(load_tokenizer(config.tokenizer.path))
     if config.tokenizer.vocab_size is None:
         raise ConfigError(
-            "tokenizer.vocab_size: not known before the text is read; give it to see the size of the model"
+            "tokenizer.vocab_size: not known before the text is read; give a guess to see the size of the model, "
+            "such as tokenizer.vocab_size=100"
         )
     return config.tokenizer.vocab_size
 
@@ -196,7 +204,7 @@ def show(result: dict[str, Any]) -> None:
     also = {"embedding": "embedding (also scores the tokens)"} if parameters["tied"] else {}
     rows = [[also.get(part, part), f"{n:,}", f"{100 * n / total:.1f} %", _trained(parameters["trained"][part], n)]
             for part, n in parameters["parts"].items()]  # fmt: skip
-    rows.append(["all", f"{total:,}", "", _trained(learned, total)])
+    rows.append(["all", f"{total:,}", "100.0 %", _trained(learned, total)])
     say(f"{result['name']}: a vocabulary of {result['vocab_size']:,} tokens")
     table("", ["part", "parameters", "share", "trained"], rows)
     flops, training = result["flops_per_token"], result["training_bytes"]
@@ -216,7 +224,7 @@ def show(result: dict[str, Any]) -> None:
 
 
 _WORDS = {
-    "weights": "weights", "masters": "exact copies of what is trained", "gradients": "gradients",
+    "weights": "weights", "masters": "float32 copies of what is trained", "gradients": "gradients",
     "optimizer": "optimizer", "copy": "copy to measure and save", "activations": "activations (estimate)",
 }  # fmt: skip
 

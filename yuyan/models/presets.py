@@ -173,8 +173,8 @@ ModelConfig = Annotated[Gpt | Lstm | Custom | Auto, Field(discriminator="kind")]
 
 def readable_context(network: Network, trained: int) -> int | None:
     """How many tokens a network can look at, trained on rows of `trained`: None where a state is carried on."""
-    if isinstance(network.decoder, Recurrent):
+    if isinstance(network.decoder or network.encoder, Recurrent):
         return None
-    if network.decoder is not None and isinstance(network.decoder.position, Learned):
-        return min(trained, network.decoder.position.max_position_embeddings)
-    return trained
+    sides = [side for side in (network.encoder, network.decoder) if isinstance(side, Stack)]
+    positions = [side.position for side in sides]
+    return min([trained, *(p.max_position_embeddings for p in positions if isinstance(p, Learned))])
