@@ -25,7 +25,7 @@ FLOAT32 = 4
 ADAM_TENSORS = 2
 CELL_NUMBERS = {"rnn": 2, "gru": 8}
 """Numbers that a recurrent layer keeps for each token and unit of its state, as measured."""
-LSTM_BYTES = {(4, False): 68, (2, False): 48, (4, True): 98, (2, True): 72}
+LSTM_BYTES = {(4, False): 68, (2, False): 24, (4, True): 98, (2, True): 72}
 """Bytes that PyTorch's LSTM kernel keeps, by the bytes of a number and whether it reads both ways, as measured."""
 
 

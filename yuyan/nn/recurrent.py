@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from yuyan.config import Config
 from yuyan.errors import InputError
+from yuyan.nn import lstm
 from yuyan.nn.cache import NoCache, Pair
 from yuyan.nn.mask import Places
 from yuyan.nn.position import PositionModule
@@ -210,6 +211,9 @@ class RecurrentModule(nn.Module):
     def _run(self, x: Tensor, real: Tensor | None, state: State) -> tuple[Tensor, State]:
         """All tokens at once. Padding is taken out and put back: no state passes through it, in either direction."""
         if real is None or bool(real.all()):
+            if isinstance(self.cell, nn.LSTM) and lstm.is_faster(self.cell, x):
+                out, last = lstm.run(self.cell, x, lstm.LstmState(*(part.transpose(0, 1) for part in state)))
+                return out, self._cell_to_ours(tuple(last))
             out, after = self.cell(x, self._ours_to_cell(state))
             return out, self._cell_to_ours(after)
         order = (~real).to(torch.uint8).argsort(dim=1, stable=True)  # the real tokens of each row, then its padding
