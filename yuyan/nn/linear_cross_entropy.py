@@ -4,6 +4,9 @@ With V the vocabulary, a batch's scores are the largest tensor of a language mod
 (scores, probabilities, their gradient). Here each chunk makes its scores, its loss and at once its gradients, and throws
 the scores away; memory is flat in the vocabulary. Softmax and loss are float32 whatever the type of the inputs.
 
+What is trained may be more than what is reported: with a `CrossEntropy` that smooths labels or holds the scores down, the
+value stays the plain cross-entropy, comparable with that of any run, and only the gradient is that of the whole.
+
 N tokens, D hidden size, V vocabulary.
 """
 
@@ -13,25 +16,53 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
+
+from yuyan.config import Config
 
 IGNORE = -100
 CHUNK_ELEMENTS = 1 << 21  # scores of one chunk: 8 MiB in float32, about what the caches of one core complex hold
 MOST_TOKENS = 512
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
+class CrossEntropy(Config):
+    """What a token's loss is trained as: cross-entropy, and what is added for the gradient's sake alone."""
+
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each label that is spread evenly over the vocabulary (Szegedy et al. 2016, section 7)."""
+    z_loss: float = Field(default=0.0, ge=0)
+    """Weight of the squared logarithm of the sum of exp(scores), which keeps scores from drifting; 1e-4 is usual (Chowdhery et al. 2022, section 5)."""
+
+
+PLAIN = CrossEntropy()
+
+
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, trained: CrossEntropy = PLAIN
+) -> Tensor:
     """-log softmax(hidden @ weight.T + bias)[label] of every token, float32 (N,); 0 where the label is -100.
 
-    `hidden` (N, D), `weight` (V, D), `bias` (V,) or None, `labels` (N,). Equal to `naive_linear_cross_entropy`.
+    `hidden` (N, D), `weight` (V, D), `bias` (V,) or None, `labels` (N,). Equal to `naive_linear_cross_entropy`; the
+    gradient is that of what `trained` adds as well.
     """
-    result: Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, labels)  # type: ignore[no-untyped-call]
+    result: Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, labels, trained)  # type: ignore[no-untyped-call]
     return result
 
 
-def naive_linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
+def naive_linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, trained: CrossEntropy = PLAIN
+) -> Tensor:
     """The same, with all scores in memory: works under vmap, higher derivatives and compilation."""
-    return F.cross_entropy(F.linear(hidden, weight, bias).float(), labels, ignore_index=IGNORE, reduction="none")
+    scores = F.linear(hidden, weight, bias).float()
+    plain = F.cross_entropy(scores, labels, ignore_index=IGNORE, reduction="none")
+    if trained == PLAIN:
+        return plain
+    whole = F.cross_entropy(
+        scores, labels, ignore_index=IGNORE, reduction="none", label_smoothing=trained.label_smoothing
+    )
+    whole = whole + trained.z_loss * scores.logsumexp(1).square() * (labels != IGNORE)
+    return plain.detach() + (whole - whole.detach())
 
 
 def chunk_tokens(vocab_size: int, hidden_size: int) -> int:
@@ -52,29 +83,34 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, trained: CrossEntropy
+    ) -> Tensor:
+        ctx.trained = trained
         eager = any(t is not None and t.requires_grad for t in (hidden, weight, bias))
         loss, gradients = _sweep(
-            hidden, weight, bias, labels, None, with_gradients=eager, frozen=not weight.requires_grad
+            hidden, weight, bias, labels, None, trained, with_gradients=eager, frozen=not weight.requires_grad
         )
         ctx.save_for_backward(hidden, weight, bias, labels, *gradients)
         return loss
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         hidden, weight, bias, labels, *gradients = ctx.saved_tensors
         scored = upstream[labels != IGNORE]
         if len(scored) and not bool((scored == scored[0]).all()):
             frozen = not ctx.needs_input_grad[1]
-            gradients = _sweep(hidden, weight, bias, labels, upstream, with_gradients=True, frozen=frozen)[1]
+            gradients = _sweep(hidden, weight, bias, labels, upstream, ctx.trained, with_gradients=True, frozen=frozen)[
+                1
+            ]
         elif len(scored) and float(scored[0]) != 1.0:
             gradients = [None if g is None else g * scored[0].to(g.dtype) for g in gradients]
-        return gradients[0], gradients[1], gradients[2], None
+        return gradients[0], gradients[1], gradients[2], None, None
 
 
 def _sweep(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, scale: Tensor | None, *,
-    with_gradients: bool, frozen: bool = False,
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, scale: Tensor | None,
+    trained: CrossEntropy, *, with_gradients: bool, frozen: bool = False,
 ) -> tuple[Tensor, list[Tensor | None]]:  # fmt: skip
     """The losses and, if wanted, the gradients of hidden states, weight (None if it is frozen) and bias."""
     loss = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
@@ -88,9 +124,11 @@ def _sweep(
     factor = None if scale is None and bool(scored.all()) else scored if scale is None else scored * scale
     for part in _chunks(labels, weight):
         target = labels[part].clamp(min=0)[:, None]
-        scores = torch.log_softmax(F.linear(hidden[part], weight, bias), 1, dtype=torch.float32)
-        loss[part] = -scores.gather(1, target).squeeze(1) * scored[part]
-        d_scores = scores.exp_().scatter_add_(1, target, scores.new_full(target.shape, -1.0))
+        raw = F.linear(hidden[part], weight, bias)
+        scores = torch.log_softmax(raw, 1, dtype=torch.float32)
+        picked = scores.gather(1, target)
+        loss[part] = -picked.squeeze(1) * scored[part]
+        d_scores = _d_scores(scores, raw.gather(1, target) - picked if trained.z_loss else None, target, trained)
         if factor is not None:
             d_scores *= factor[part][:, None]
         if d_bias is not None:
@@ -104,6 +142,16 @@ def _sweep(
         None if d_weight is None else d_weight.to(weight.dtype),
         None if d_bias is None or bias is None else d_bias.to(bias.dtype),
     ]
+
+
+def _d_scores(log_p: Tensor, log_sum: Tensor | None, target: Tensor, trained: CrossEntropy) -> Tensor:
+    """(n, V) in the place of `log_p`: softmax minus label for each score; `log_sum` (n, 1) is that of all exp(scores)."""
+    p = log_p.exp_()
+    if log_sum is not None:
+        p *= 1 + 2 * trained.z_loss * log_sum
+    if trained.label_smoothing:
+        p -= trained.label_smoothing / p.shape[1]
+    return p.scatter_add_(1, target, p.new_full(target.shape, trained.label_smoothing - 1.0))
 
 
 def _added(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:

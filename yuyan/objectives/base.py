@@ -22,7 +22,7 @@ from torch import Tensor
 
 from yuyan.errors import DataError, InputError
 from yuyan.models.pair import Pair
-from yuyan.nn.linear_cross_entropy import IGNORE, linear_cross_entropy
+from yuyan.nn.linear_cross_entropy import IGNORE, PLAIN, CrossEntropy, linear_cross_entropy
 from yuyan.tokens.pieces import Pieces
 from yuyan.tokens.special import Special
 
@@ -102,22 +102,23 @@ class ObjectiveSettings(Protocol):
 # ---------------------------------------------------------------- losses
 
 
-def token_loss(model: LanguageNetwork, hidden: Tensor, labels: Tensor) -> Loss:
+def token_loss(model: LanguageNetwork, hidden: Tensor, labels: Tensor, trained: CrossEntropy = PLAIN) -> Loss:
     """Cross-entropy of the scores of `hidden` (B, T, D) against `labels` (B, T); -100 is not scored.
 
     Per token -log p(label), p = softmax of the scores: the language-model objective (Bengio et al. 2003, section 2).
+    What `trained` adds is in the gradient alone.
     """
     weight, bias = model.output_projection()
     flat = model.before_projection(hidden).flatten(0, 1)
-    each = linear_cross_entropy(flat, weight, bias, labels.flatten()).view(labels.shape)
+    each = linear_cross_entropy(flat, weight, bias, labels.flatten(), trained).view(labels.shape)
     return Loss(each.sum(1), (labels != IGNORE).sum(1))
 
 
-def sparse_token_loss(model: LanguageNetwork, hidden: Tensor, labels: Tensor) -> Loss:
+def sparse_token_loss(model: LanguageNetwork, hidden: Tensor, labels: Tensor, trained: CrossEntropy = PLAIN) -> Loss:
     """`token_loss`, with scores made only where there is a label: faster when most labels are -100."""
     scored = labels != IGNORE
     weight, bias = model.output_projection()
-    each = linear_cross_entropy(model.before_projection(hidden[scored]), weight, bias, labels[scored])
+    each = linear_cross_entropy(model.before_projection(hidden[scored]), weight, bias, labels[scored], trained)
     total = each.new_zeros(labels.shape).masked_scatter(scored, each)
     return Loss(total.sum(1), scored.sum(1))
 

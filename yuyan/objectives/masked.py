@@ -22,7 +22,7 @@ from torch import Tensor
 
 from yuyan.config import Config
 from yuyan.errors import ConfigError
-from yuyan.nn.linear_cross_entropy import IGNORE
+from yuyan.nn.linear_cross_entropy import IGNORE, PLAIN, CrossEntropy
 from yuyan.objectives.base import Batch, Example, LanguageNetwork, Loss, Vocabulary, sparse_token_loss
 from yuyan.objectives.words import Segment, WordFinder, chinese_words, words_by_space
 
@@ -43,6 +43,8 @@ class MaskedToken(Config):
     """What is chosen together: a token, the tokens of a word between spaces, or those of a Chinese word."""
     unmasked_weight: float = Field(0.0, ge=0)
     """What a token that was not chosen counts for in the loss; 0 is BERT's."""
+    cross_entropy: CrossEntropy = CrossEntropy()
+    """What is trained beside the plain cross-entropy, which is what is reported."""
 
     @model_validator(mode="after")
     def _shares(self) -> MaskedToken:
@@ -56,7 +58,7 @@ class MaskedToken(Config):
         Raises ConfigError if the tokenizer has no mask, InputError if a segmenter is missing.
         """
         masking = masking_for(tokenizer, self.rate, self.mask_share, self.random_share, self.unit, segment)
-        return MaskedTokenObjective(masking, self.unmasked_weight)
+        return MaskedTokenObjective(masking, self.unmasked_weight, self.cross_entropy)
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class MaskedTokenObjective:
 
     masking: Masking
     unmasked_weight: float = 0.0
+    cross_entropy: CrossEntropy = PLAIN
     independent: ClassVar[bool] = True
 
     def example(self, item: np.ndarray, random: np.random.Generator) -> Example:
@@ -86,10 +89,10 @@ class MaskedTokenObjective:
     def loss(self, model: LanguageNetwork, batch: Batch) -> Loss:
         """Cross-entropy in nats; the count is that of the hidden tokens, and of the others if they weigh anything."""
         hidden = self.hidden(model, batch)
-        masked = sparse_token_loss(model, hidden, batch["labels"])
+        masked = sparse_token_loss(model, hidden, batch["labels"], self.cross_entropy)
         if not self.unmasked_weight:
             return masked
-        others = sparse_token_loss(model, hidden, batch["unmasked_labels"])
+        others = sparse_token_loss(model, hidden, batch["unmasked_labels"], self.cross_entropy)
         return Loss(masked.total + self.unmasked_weight * others.total, masked.count + others.count)
 
 

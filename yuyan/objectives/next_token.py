@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from yuyan.config import Config
+from yuyan.nn.linear_cross_entropy import CrossEntropy
 from yuyan.objectives.base import Batch, Example, LanguageNetwork, Loss, Vocabulary, token_loss
 
 
@@ -21,6 +22,8 @@ class NextToken(Config):
     """Predict every token of a row from those before it."""
 
     kind: Literal["next_token"] = "next_token"
+    cross_entropy: CrossEntropy = CrossEntropy()
+    """What is trained beside the plain cross-entropy, which is what is reported."""
     independent: ClassVar[bool] = True
 
     def build(self, tokenizer: Vocabulary) -> NextToken:
@@ -37,4 +40,4 @@ class NextToken(Config):
 
     def loss(self, model: LanguageNetwork, batch: Batch) -> Loss:
         """Total and count of the cross-entropy in nats, one pair an example."""
-        return token_loss(model, self.hidden(model, batch), batch["labels"])
+        return token_loss(model, self.hidden(model, batch), batch["labels"], self.cross_entropy)

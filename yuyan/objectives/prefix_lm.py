@@ -20,6 +20,7 @@ from torch import Tensor
 
 from yuyan.config import Config
 from yuyan.errors import DataError
+from yuyan.nn.linear_cross_entropy import PLAIN, CrossEntropy
 from yuyan.objectives.base import (
     Batch,
     Example,
@@ -39,10 +40,12 @@ class PrefixLM(Config):
     """Continue a prefix, or answer a prompt."""
 
     kind: Literal["prefix_lm"] = "prefix_lm"
+    cross_entropy: CrossEntropy = CrossEntropy()
+    """What is trained beside the plain cross-entropy, which is what is reported."""
 
     def build(self, tokenizer: Vocabulary) -> PrefixLMObjective:
         """With the marks of beginning and end."""
-        return PrefixLMObjective(tokenizer.special)
+        return PrefixLMObjective(tokenizer.special, self.cross_entropy)
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class PrefixLMObjective:
     """The objective; see the module."""
 
     special: Special
+    cross_entropy: CrossEntropy = PLAIN
     independent: ClassVar[bool] = True
 
     def example(self, item: np.ndarray | Mapping[str, Any], random: np.random.Generator) -> Example:
@@ -78,4 +82,4 @@ class PrefixLMObjective:
 
     def loss(self, model: LanguageNetwork, batch: Batch) -> Loss:
         """Cross-entropy in nats; the count is that of the tokens after the prefix."""
-        return sparse_token_loss(model, self.hidden(model, batch), batch["labels"])
+        return sparse_token_loss(model, self.hidden(model, batch), batch["labels"], self.cross_entropy)

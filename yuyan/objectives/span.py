@@ -26,7 +26,7 @@ from torch import Tensor
 
 from yuyan.config import Config
 from yuyan.errors import ConfigError, InputError
-from yuyan.nn.linear_cross_entropy import IGNORE
+from yuyan.nn.linear_cross_entropy import IGNORE, PLAIN, CrossEntropy
 from yuyan.objectives.base import Batch, Example, LanguageNetwork, Loss, Vocabulary, as_ids, token_loss
 
 
@@ -38,6 +38,8 @@ class SpanCorruption(Config):
     """Share of the tokens that is cut out."""
     mean_length: float = Field(3.0, ge=1)
     """Mean length of a span, in tokens."""
+    cross_entropy: CrossEntropy = CrossEntropy()
+    """What is trained beside the plain cross-entropy, which is what is reported."""
 
     def build(self, tokenizer: Vocabulary) -> SpanCorruptionObjective:
         """With the sentinels and the marks of start and end. Raises ConfigError if the tokenizer lacks them."""
@@ -55,6 +57,7 @@ class SpanCorruption(Config):
             eos=special.eos,
             rate=self.rate,
             mean_length=self.mean_length,
+            cross_entropy=self.cross_entropy,
         )
 
 
@@ -76,6 +79,7 @@ class SpanCorruptionObjective:
     eos: int | None
     rate: float = 0.15
     mean_length: float = 3.0
+    cross_entropy: CrossEntropy = PLAIN
     independent: ClassVar[bool] = True
 
     def example(self, item: np.ndarray, random: np.random.Generator) -> Example:
@@ -129,7 +133,7 @@ class SpanCorruptionObjective:
 
     def loss(self, model: LanguageNetwork, batch: Batch) -> Loss:
         """Cross-entropy in nats; the count is that of the target's tokens, sentinels and end mark included."""
-        return token_loss(model, self.hidden(model, batch), batch["labels"])
+        return token_loss(model, self.hidden(model, batch), batch["labels"], self.cross_entropy)
 
 
 def random_parts(total: int, count: int, random: np.random.Generator) -> np.ndarray:

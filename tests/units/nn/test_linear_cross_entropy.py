@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from yuyan.nn import linear_cross_entropy as module
-from yuyan.nn.linear_cross_entropy import IGNORE, linear_cross_entropy, naive_linear_cross_entropy
+from yuyan.nn.linear_cross_entropy import IGNORE, PLAIN, CrossEntropy, linear_cross_entropy, naive_linear_cross_entropy
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +38,32 @@ def test_equals_the_plain_loss(bias: bool, weighting: str) -> None:
     for a, b in zip(ours_gradients, plain_gradients, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
     assert (ours[::5] == 0).all()
+
+
+TRAINED = [CrossEntropy(label_smoothing=0.1), CrossEntropy(z_loss=0.01), CrossEntropy(label_smoothing=0.3, z_loss=0.02)]
+
+
+@pytest.mark.parametrize("trained", TRAINED, ids=["smoothing", "z", "both"])
+@pytest.mark.parametrize("function", [linear_cross_entropy, naive_linear_cross_entropy])
+@pytest.mark.parametrize("weighting", ["sum", "unequal"])
+def test_what_is_added_is_in_the_gradient_alone(trained: CrossEntropy, function: Any, weighting: str) -> None:
+    """(1 - e) nll + e mean over the vocabulary of -log p + z log(sum exp scores)^2, in float64; the value is the nll."""
+    hidden, weight, offset = tensors(True)
+    labels = torch.randint(0, 40, (57,))
+    labels[::5] = IGNORE
+    scale = torch.ones(57) if weighting == "sum" else torch.rand(57)
+    value = function(hidden, weight, offset, labels, trained)
+    ours = torch.autograd.grad((value * scale).sum(), [hidden, weight, offset])
+    torch.testing.assert_close(value, naive_linear_cross_entropy(hidden, weight, offset, labels, PLAIN))
+    exact = [t.detach().double().requires_grad_() for t in (hidden, weight, offset)]
+    scores = exact[0] @ exact[1].T + exact[2]
+    log_p = scores - scores.exp().sum(1, keepdim=True).log()
+    nll = -log_p[torch.arange(57), labels.clamp(min=0)]
+    e, z = trained.label_smoothing, trained.z_loss
+    whole = (1 - e) * nll + e * -log_p.mean(1) + z * scores.exp().sum(1).log() ** 2
+    wanted = torch.autograd.grad((whole * scale * (labels != IGNORE)).sum(), exact)
+    for a, b in zip(ours, wanted, strict=True):
+        torch.testing.assert_close(a.double(), b, atol=2e-5, rtol=1e-4)
 
 
 def test_the_formula_written_out() -> None:

@@ -14,6 +14,7 @@ from toy_objectives import (
     MASK,
     SIZE,
     Letters,
+    both,
     chi_square,
     close,
     cycle,
@@ -28,11 +29,13 @@ from toy_objectives import (
 
 from yuyan.errors import InputError
 from yuyan.models.pair import with_generator
+from yuyan.nn.linear_cross_entropy import CrossEntropy
 from yuyan.objectives import (
     MaskedToken,
     NextToken,
     PrefixLM,
     ReplacedToken,
+    SpanCorruption,
     collate,
     token_loss,
 )
@@ -72,6 +75,23 @@ def test_both_ways_to_score_tokens(loss: Any) -> None:
     assert found.count.tolist() == [2, 0, 3]
     ours, theirs = (torch.autograd.grad(total.sum(), hidden, retain_graph=True)[0] for total in (found.total, wanted))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [NextToken, PrefixLM, MaskedToken, SpanCorruption], ids=lambda c: c.__name__)
+def test_what_a_config_adds_to_the_loss_is_in_the_gradient_alone(config: Any) -> None:
+    spread, plain = (
+        config(cross_entropy=CrossEntropy(label_smoothing=e, z_loss=e)).build(Letters()) for e in (0.2, 0.0)
+    )
+    side = {MaskedToken: encoder, SpanCorruption: both}.get(config, decoder)
+    model = strong(side())
+    batch = collate([plain.example(row, dice()) for row in rows((12, 12))])
+    values, gradients = [], []
+    for objective in (spread, plain):
+        loss = objective.loss(model, batch)
+        values.append(loss)
+        gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss.total.sum(), model.parameters())]))
+    assert torch.equal(values[0].total, values[1].total) and torch.equal(values[0].count, values[1].count)
+    assert float((gradients[0] - gradients[1]).norm() / gradients[1].norm()) > 0.05
 
 
 def test_the_prefix_is_not_scored() -> None:
