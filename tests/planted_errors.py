@@ -104,7 +104,7 @@ ERRORS = [
     Planted("characters for bytes", "commands/evaluate.py", "len(text.encode())", "len(text)", ("laws/test_same_everywhere.py",)),
     Planted("end mark not packed", "corpus/pack.py", "ids[(at + sizes - 1)[ends]] = self.eos", "pass", ("units/corpus",)),
     Planted("LSTM: the gradient forgets the forget gate", "nn/lstm.py", "d_cell = d_cell * gates[t, :, 1]", "d_cell = d_cell * 1.0", ("units/nn/test_lstm.py",)),
-    Planted("the exact model is the rounded one", "commands/train.py", "exact[name.removeprefix(\"model.\")].copy_(master)", "exact[name.removeprefix(\"model.\")].copy_(master.bfloat16())", (RESUME, "laws/test_same_everywhere.py")),
+    Planted("the exact model is the rounded one", "commands/companion.py", "exact[name.removeprefix(self._prefix)].copy_(master)", "exact[name.removeprefix(self._prefix)].copy_(master.bfloat16())", (RESUME, "laws/test_same_everywhere.py")),
 ]  # fmt: skip
 
 

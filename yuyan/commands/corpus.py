@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from yuyan.commands.run import From, RunConfig, RunData, note, noted
-from yuyan.corpus import Shards, write_shards
+from yuyan.corpus import Packed, Shards, write_shards
 from yuyan.errors import DataError
 from yuyan.store import MANIFEST, remove_leftovers
 from yuyan.text import DataConfig, Prepared, open_prepared, prepare
@@ -42,6 +42,29 @@ class Corpus:
         languages = self.prepared.report.languages
         main = max(languages, key=lambda name: languages[name].characters, default="en")
         return "zh" if main.startswith("zh") else "en"
+
+    def shards(self, split: str) -> Shards | None:
+        """The tokens of train, validation or test, if there is such a part."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[split]
+
+    def rows(self, split: str, length: int, seed: int, *, whole: bool = True) -> Packed | None:
+        """Rows of `length` + 1 tokens of a part; unless they must be `whole`, shorter ones of a part too short for one.
+
+        Raises InputError if there are fewer tokens than a row.
+        """
+        shards, special = self.shards(split), self.tokenizer.special
+        if shards is None:
+            return None
+        bos = special.cls if special.bos is None else special.bos
+        eos = special.sep if special.eos is None else special.eos
+        if not whole:
+            marks = (bos is not None) + (eos is not None)
+            length = max(1, min(length, shards.tokens + marks * len(shards) - 1))
+        return Packed(shards, length, seed=seed, bos=bos, eos=eos)
+
+    def describe(self) -> str:
+        """What a model card says of the training data."""
+        return f"{self.train.bytes / 1e6:.2f} MB of text ({len(self.train):,} documents)"
 
     def prompts(self, count: int) -> list[str]:
         """The beginnings of `count` held-out documents, for samples."""

@@ -217,6 +217,7 @@ def neural_rung(
         "config": {"model": dump(config.model), "train": dump(config.train)}, "stopped": "budget",
     }  # fmt: skip
     model = LanguageModel.load(folder)
+    assert isinstance(result.validation, Likelihood) and isinstance(result.test, Likelihood | None)
     return _finished(record, model, corpus, folder, result.validation, result.test)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +24,8 @@ from yuyan.tokens import Tokenizer, load_tokenizer
 if TYPE_CHECKING:
     from yuyan.commands.run import RunConfig
 
-ADAPTER = "adapter"
+ADAPTER, GENERATOR = "adapter", "generator"
+"""Folders that may lie inside a model's: its adapter in PEFT's format, the generator it was trained with."""
 
 
 class Pretrained(Config):
@@ -95,10 +97,10 @@ def show_trained(network: NetworkModule) -> None:
     table("what is trained", ["parameters", "tensors", "numbers", "trained"], rows)
 
 
-def save_model(model: LanguageModel, base: Base | None, folder: Path) -> None:
+def save_model(model: LanguageModel, base: Base | None, folder: Path, beside: Callable[[Path], None]) -> None:
     """Write a model folder, whole or not at all: adapters merged into the weights, and beside them in PEFT's format.
 
-    Raises StorageError, and InputError if merging would change the scores.
+    `beside` writes what else belongs into the folder. Raises StorageError, and InputError if merging would change scores.
     """
     network = model.network
     with publish_folder(folder) as temporary:
@@ -107,9 +109,11 @@ def save_model(model: LanguageModel, base: Base | None, folder: Path) -> None:
             write_adapter(network, temporary / ADAPTER, base)
             model = LanguageModel(without_adapters(network), model.tokenizer, model.context)
         model.write(temporary)
+        beside(temporary)
 
 
-def keep_adapter(folder: Path, temporary: Path) -> None:
-    """Take the adapter of a model folder along into the one that replaces it."""
-    if (folder / ADAPTER).is_dir():
-        shutil.copytree(folder / ADAPTER, temporary / ADAPTER)
+def keep_beside(folder: Path, temporary: Path) -> None:
+    """Take what lies inside a model folder along into the one that replaces it."""
+    for name in (ADAPTER, GENERATOR):
+        if (folder / name).is_dir():
+            shutil.copytree(folder / name, temporary / name)

@@ -35,7 +35,7 @@ from yuyan.errors import ConfigError, InputError
 from yuyan.generate.sampling import Sampling
 from yuyan.models.presets import Auto, ModelConfig
 from yuyan.nn.adapt import Adapt, Full, Lora
-from yuyan.objectives import NextToken, ObjectiveConfig
+from yuyan.objectives import Distil, NextToken, ObjectiveConfig
 from yuyan.store import claim_folder, write_json, write_text
 from yuyan.tasks.language_model import model_folder
 from yuyan.text import DataConfig
@@ -200,8 +200,11 @@ def read_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         tokenizer = From(path=absolute(tokenizer.path, "tokenizer.path"))
     elif isinstance(model, Pretrained) and "tokenizer" not in config.model_fields_set:
         tokenizer = From(path=model_folder(model.path))
+    objective = config.objective
+    if isinstance(objective, Distil) and objective.teacher is not None:
+        objective = objective.model_copy(update={"teacher": absolute(objective.teacher, "objective.teacher")})
     changed = {"tokenizer": tokenizer} if tokenizer is not config.tokenizer else {}
-    return config.model_copy(update={"data": data, "model": model, **changed})
+    return config.model_copy(update={"data": data, "model": model, "objective": objective, **changed})
 
 
 def _about_text(path: Path, overrides: Sequence[str]) -> dict[str, Any]:

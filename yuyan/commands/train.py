@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import shlex
 import time
@@ -13,11 +12,12 @@ from pathlib import Path
 import torch
 
 from yuyan.commands.card import model_card
+from yuyan.commands.companion import Exact, check_fit, kept, measured_again, with_companion, write_companion
 from yuyan.commands.corpus import Corpus, make_corpus
 from yuyan.commands.interrupt import StopRequest, stop_on_signal
 from yuyan.commands.leaving import tidy
-from yuyan.commands.outcome import Trained, report_of, story
-from yuyan.commands.pretrained import keep_adapter, save_model, start_network
+from yuyan.commands.outcome import Trained, quick, report_of, story
+from yuyan.commands.pretrained import keep_beside, save_model, start_network
 from yuyan.commands.recipe import chosen, fill, measure_machine, vocabulary_for
 from yuyan.commands.run import (
     RunConfig,
@@ -32,13 +32,12 @@ from yuyan.commands.run import (
     seconds_of,
 )
 from yuyan.commands.runlog import RunLog, update_record
-from yuyan.commands.validation import measure
+from yuyan.commands.validation import measure_for
 from yuyan.console import Task, progress, say, warn
-from yuyan.corpus import Batches, Packed, Shards
+from yuyan.corpus import Batches
 from yuyan.errors import CheckpointCorrupt, InputError, Interrupted, StorageError
-from yuyan.evaluate.likelihood import Likelihood
 from yuyan.evaluate.page import run_page
-from yuyan.models.network import NetworkModule
+from yuyan.evaluate.wording import MEASURES, terminal_name
 from yuyan.models.presets import Auto, readable_context
 from yuyan.objectives import Objective, collate
 from yuyan.store import (
@@ -77,6 +76,7 @@ LOOK_SHARE = 0.05  # of the time, for a run by the clock
 def train_command(config: RunConfig, out: Path | None, *, resume: bool) -> Trained:
     """Train, or go on training. Raises InputError, StorageError, CheckpointCorrupt, Interrupted."""
     folder = out or default_folder(config)
+    check_fit(config)
     going_on = resume and (folder / "run.yaml").exists()
     if going_on:
         stored = open_run(folder)
@@ -135,15 +135,17 @@ class _Session:
     def __init__(self, config: RunConfig, folder: Path, corpus: Corpus):
         self.config, self.folder, self.corpus = config, folder, corpus
         torch.manual_seed(config.seed)
-        self.model, self.base = start_network(config, corpus.tokenizer, noted(folder).get("base"))
+        network, self.base = start_network(config, corpus.tokenizer, noted(folder).get("base"))
         if self.base is not None:
             note(folder, base=self.base.sha256)
-        self.context = readable_context(self.model.config, config.train.context)
-        self.parameters = sum(p.numel() for p in self.model.parameters())
+        self.context = readable_context(network.config, config.train.context)
+        self.parameters = sum(p.numel() for p in network.parameters())
         self.objective: Objective = config.objective.build(corpus.tokenizer)
+        self.model = with_companion(config, network, corpus.tokenizer, folder)
+        self.measure = measure_for(config, corpus, self.context)
         learner = Learner(self.model, self.objective)
         kinds = parameter_kinds(learner)
-        self.exact = copy.deepcopy(self.model)  # float32, for files and reports
+        self.exact = Exact(self.model)
         weights = MasterWeights(learner, resolve(config.train.precision, torch.device("cpu")))
         optimizer = config.train.optimizer.build(weights.masters, kinds)
         self.batches = self._batches()
@@ -155,11 +157,12 @@ class _Session:
         self.last_saved, self.step_saved, self.look_seconds = time.monotonic(), -1, 0.0
 
     def _batches(self) -> Batches:
-        settings, special = self.config.train, self.corpus.tokenizer.special
+        settings = self.config.train
         try:
-            rows = Packed(self.corpus.train, settings.context, seed=self.config.seed, bos=special.bos, eos=special.eos)
+            rows = self.corpus.rows("train", settings.context, self.config.seed)
         except InputError as error:
             raise InputError(f"train.context: {error}") from None
+        assert rows is not None
         batch_rows = max(1, settings.batch_tokens // settings.context)
         micro_rows = max(1, (settings.micro_tokens or settings.batch_tokens) // settings.context)
         self.rows_per_epoch = len(rows)
@@ -229,7 +232,7 @@ class _Session:
                 self._say_how_to_go_on(stop)
             if self._lost_patience():
                 say(
-                    f"stopped early: {self.state.best['looks_since']} looks at the validation text brought nothing better"
+                    f"stopped early: {self.state.best['looks_since']} looks at the validation data brought nothing better"
                 )
                 return
 
@@ -237,20 +240,17 @@ class _Session:
         """Measure the same part of the validation text as always, log it, and keep the model if it is the best so far."""
         started = time.monotonic()
         with self.state.shown():
-            score = self._measure(self.model, self.corpus.validation, self.config.evaluate.tokens)
+            score = self.measure(self.model, "validation", self.config.evaluate.tokens)
+        assert score is not None
         self.log.write({
             "step": self.state.step, "tokens": self.state.tokens, "seconds": round(self.state.seconds, 3),
-            "validation": {"bits_per_byte": score.bits_per_byte, "interval": list(score.interval),
-                           "perplexity": score.perplexity, "tokens": score.tokens, "nats": score.nats},
+            "validation": score.plain(),
         })  # fmt: skip
-        if not score.bits_per_byte < self.state.best.get("bits_per_byte", math.inf):  # NaN is no improvement either
+        if not score.value < self.state.best.get(score.measure, math.inf):  # NaN is no improvement either
             self.state.best["looks_since"] = self.state.best.get("looks_since", 0) + 1
-        elif self._attempt(partial(save_model, self._exact_model(), self.base, self.folder / "model"), last=last):
-            self.state.best = {"step": self.state.step, "bits_per_byte": score.bits_per_byte, "looks_since": 0}
+        elif self._attempt(self._save_model, last=last):
+            self.state.best = {"step": self.state.step, score.measure: score.value, "looks_since": 0}
         self.look_seconds = time.monotonic() - started
-
-    def _measure(self, model: NetworkModule, shards: Shards, limit: int | None) -> Likelihood:
-        return measure(model, self.corpus.tokenizer, shards, limit, self.context)
 
     def save(self) -> None:
         """Write a checkpoint, and drop the oldest."""
@@ -271,12 +271,10 @@ class _Session:
             return False
         return True
 
-    def _exact_model(self) -> LanguageModel:
-        with torch.no_grad():
-            exact = dict(self.exact.named_parameters())
-            for name, master in self.state.exported().items():
-                exact[name.removeprefix("model.")].copy_(master)
-        return LanguageModel(self.exact, self.corpus.tokenizer, self.context)
+    def _save_model(self) -> None:
+        exact = self.exact.updated(self.state.exported())
+        model = LanguageModel(kept(exact), self.corpus.tokenizer, self.context)
+        save_model(model, self.base, self.folder / "model", partial(write_companion, exact, model))
 
     def _position(self) -> float:
         return self.state.step if self.plan.steps is not None else self.state.seconds
@@ -301,12 +299,8 @@ class _Session:
         return patience is not None and self.state.best.get("looks_since", 0) >= patience
 
     def _note(self, update: Update, speed: float) -> str:
-        best = self.state.best.get("bits_per_byte")
-        return (
-            f"step {update.step}  loss {update.loss:.3f}"
-            + (f"  best {best:.3f} bits/byte" if best else "")
-            + f"  {speed / 1000:.1f}k tokens/s"
-        )
+        best = next((f"  best {v:.3f} {terminal_name(k)}" for k, v in self.state.best.items() if k in MEASURES), "")
+        return f"step {update.step}  loss {update.loss:.3f}{best}  {quick(speed)} {self.objective.counted}/s"
 
     def _say_how_to_go_on(self, stop: StopRequest) -> None:
         raise Interrupted(
@@ -319,13 +313,14 @@ class _Session:
     def finish(self) -> Trained:
         """Measure the best model on all of the validation and test text, in float32, and write report and card."""
         best = LanguageModel.load(self.folder / "model")
-        assert isinstance(best.network, NetworkModule)
-        validation = self._measure(best.network, self.corpus.validation, None)
-        test = self._measure(best.network, self.corpus.test, None) if self.corpus.test is not None else None
+        trained = measured_again(self.config, best, self.folder / "model")
+        validation, test = self.measure(trained, "validation", None), self.measure(trained, "test", None)
+        assert validation is not None
         batch = max(1, self.config.train.batch_tokens // self.config.train.context)
         result = Trained(
             folder=self.folder, validation=validation, test=test, parameters=self.parameters, tokens=self.state.tokens,
             epochs=self.state.step * batch / max(1, self.rows_per_epoch), seconds=self.state.seconds,
+            unit=self.objective.counted, writes=kept(trained).decoder is not None,
             log=self.log.read(),
         )  # fmt: skip
         report = report_of(result, self.state.best)
@@ -333,7 +328,7 @@ class _Session:
         write_text(self.folder / "report.html", run_page(story(self.config, result, report, self.corpus.language)))
         with publish_folder(self.folder / "model") as temporary:
             best.write(temporary)
-            keep_adapter(self.folder / "model", temporary)
+            keep_beside(self.folder / "model", temporary)
             card = model_card(self.config, result, self.corpus, self.context)
             (temporary / "README.md").write_text(card, encoding="utf-8")
         return result

@@ -1,17 +1,78 @@
-"""How well a model does on held-out text, measured the same way at every look."""
+"""How well a model does on held-out data, measured the same way at every look: a way for each kind of objective.
+
+Whatever writes text is measured by the likelihood of whole documents, in bits per byte, so that it can be compared with any
+other language model. Everything else is measured by what it was asked to do (`yuyan.evaluate.held_out`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+from torch import nn
 
+from yuyan.commands.companion import kept
+from yuyan.commands.corpus import Corpus
+from yuyan.commands.run import RunConfig
 from yuyan.corpus import Shards
+from yuyan.evaluate.held_out import HeldOut, held_out
 from yuyan.evaluate.likelihood import Likelihood, score_documents, summarise
 from yuyan.models.network import NetworkModule
+from yuyan.objectives import Distil, NextToken, ObjectiveConfig, Preference, PrefixLM, ReplacedToken
 from yuyan.tokens import Tokenizer
 
 PIECE = 1024  # tokens
+Score = Likelihood | HeldOut
+
+
+class Measure(Protocol):
+    """Measures what was trained (a network, or a pair with its companion) on a part of the held-out data.
+
+    `limit` is about how many tokens to read; None reads all. Of a part that is not there the score is None.
+    """
+
+    def __call__(self, trained: nn.Module, split: str, limit: int | None) -> Score | None: ...
+
+
+def measure_for(config: RunConfig, corpus: Corpus, context: int | None) -> Measure:
+    """The way to measure what a run trains; `context` is how many tokens the network reads."""
+    asked = config.objective.base if isinstance(config.objective, Distil) else config.objective
+    if isinstance(asked, NextToken | PrefixLM):
+        return OfDocuments(corpus, context)
+    return OfObjective(asked, corpus, config.train.context, config.seed)
+
+
+@dataclass(frozen=True)
+class OfDocuments:
+    """Bits per byte of documents."""
+
+    corpus: Corpus
+    context: int | None
+
+    def __call__(self, trained: nn.Module, split: str, limit: int | None) -> Likelihood | None:
+        shards = self.corpus.shards(split)
+        return None if shards is None else measure(kept(trained), self.corpus.tokenizer, shards, limit, self.context)
+
+
+@dataclass(frozen=True)
+class OfObjective:
+    """The loss of the objective, and its other marks, with the same questions at every look."""
+
+    objective: ObjectiveConfig
+    corpus: Corpus
+    length: int
+    seed: int
+
+    def __call__(self, trained: nn.Module, split: str, limit: int | None) -> HeldOut | None:
+        rows = self.corpus.rows(split, self.length, self.seed, whole=False)
+        if rows is None:
+            return None
+        built = self.objective.build(self.corpus.tokenizer)
+        model = trained if isinstance(self.objective, ReplacedToken | Preference) else kept(trained)
+        count = None if limit is None else max(1, limit // self.length)
+        return held_out(model, built, self.objective.kind, rows, seed=self.seed, limit=count)
 
 
 def measure(

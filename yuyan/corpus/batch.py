@@ -30,13 +30,13 @@ AHEAD = 2  # updates prepared in advance
 
 
 class Rows(Protocol):
-    """Rows by (epoch, index), such as `Packed` and `Stream`."""
+    """Rows by (epoch, index), such as `Packed` and `Stream`: arrays of ids, or records with named parts."""
 
     length: int
 
     def __len__(self) -> int: ...
 
-    def rows(self, epoch: int, indices: ArrayLike) -> NDArray[np.int64]: ...
+    def rows(self, epoch: int, indices: ArrayLike) -> Sequence[Any] | NDArray[np.int64]: ...
 
 
 def next_token(row: NDArray[np.int64], random: np.random.Generator) -> Example:
@@ -63,7 +63,7 @@ class Batches:
         *,
         batch_rows: int,
         micro_rows: int | None = None,
-        example: Callable[[NDArray[np.int64], np.random.Generator], Example] = next_token,
+        example: Callable[[Any, np.random.Generator], Example] = next_token,
         collate: Callable[[Sequence[Example]], Batch] = stack,
         seed: int,
         rank: int = 0,
@@ -123,14 +123,14 @@ class Batches:
                 examples.append(self._ask(row, int(epoch), index))
         return self._collate(examples)
 
-    def _read(self, epoch: int, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _read(self, epoch: int, indices: NDArray[np.int64]) -> Sequence[Any] | NDArray[np.int64]:
         try:
             return self.rows.rows(epoch, indices)
         except Exception as error:
             error.add_note(f"while reading rows {indices.min()} to {indices.max()} of epoch {epoch}")
             raise
 
-    def _ask(self, row: NDArray[np.int64], epoch: int, index: int) -> Example:
+    def _ask(self, row: Any, epoch: int, index: int) -> Example:
         try:
             return self._example(row, np.random.Generator(generator(self.seed, epoch, index, EXAMPLE)))
         except YuyanError as error:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from yuyan.config import Config
+from yuyan.config import Config, dump
 from yuyan.metrics import bits_per_byte, perplexity, ratio_interval
 from yuyan.metrics.interval import Interval
 from yuyan.metrics.likelihood import total
@@ -48,6 +48,21 @@ class Likelihood(Config):
     tokens: int
     bytes: int
     documents: int
+
+    def plain(self) -> dict[str, Any]:
+        """As it stands in a log."""
+        kept = ("bits_per_byte", "interval", "perplexity", "tokens", "nats")
+        return {key: value for key, value in dump(self).items() if key in kept}
+
+    @property
+    def measure(self) -> str:
+        """What the model is chosen by."""
+        return "bits_per_byte"
+
+    @property
+    def value(self) -> float:
+        """The number to be made small."""
+        return self.bits_per_byte
 
 
 def summarise(scores: DocumentScores) -> Likelihood:

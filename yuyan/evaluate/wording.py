@@ -146,6 +146,30 @@ NAMES: dict[str, str] = {
 
 ENGLISH: dict[str, str] = {"seconds": "time", "interval": "95 % interval", "cpu": "CPU"}
 
+SHARES = ("accuracy", "recall", "error_rate")
+"""How the names of marks end that are shares, shown in per cent."""
+
+# What a model that does not write text is measured by: in a table of a terminal, in a report, and in Chinese.
+MEASURES: dict[str, tuple[str, str, str]] = {
+    "next_token_loss": ("nats/token", "Next-token loss, nats a token", "下一词元损失（奈特/词元）"),
+    "prefix_lm_loss": ("nats/token", "Answer loss, nats a token", "回答损失（奈特/词元）"),
+    "masked_token_loss": ("nats/masked token", "Masked-token loss, nats a hidden token", "遮蔽词元损失（奈特/词元）"),
+    "span_corruption_loss": ("nats/token", "Span loss, nats a token of the target", "片段还原损失（奈特/词元）"),
+    "replaced_token_loss": (
+        "loss, nats/token", "Replaced-token loss (generator and weighted verdicts), nats a token", "替换检测损失（生成器与加权判别，奈特/词元）",
+    ),
+    "contrastive_loss": ("nats/pair", "Contrastive loss, nats a pair", "对比损失（奈特/对）"),
+    "ctc_loss": ("nats/text", "CTC loss, nats a text", "CTC 损失（奈特/条）"),
+    "preference_loss": ("nats/pair", "Preference loss, nats a pair", "偏好损失（奈特/对）"),
+    "accuracy": ("accuracy", "Accuracy", "准确率"),
+    "replaced_recall": ("replaced found", "Replaced tokens found", "被替换词元的检出率"),
+    "generator_perplexity": ("generator perplexity", "Perplexity of the generator", "生成器困惑度"),
+    "margin": ("margin", "Margin of the chosen answer, nats times beta", "优选回答的优势（奈特×β）"),
+    "label_error_rate": ("label errors", "Label error rate", "标签错误率"),
+    "perplexity": ("perplexity", "Perplexity", "困惑度"),
+    "bits_per_byte": ("bits/byte", "Bits per byte", "每字节比特数"),
+}  # fmt: skip
+
 LANGUAGES: dict[str, tuple[str, str]] = {
     "en": ("English", "英语"), "zh": ("Chinese", "中文"), "ja": ("Japanese", "日语"), "ko": ("Korean", "韩语"),
     "fr": ("French", "法语"), "de": ("German", "德语"), "es": ("Spanish", "西班牙语"), "ru": ("Russian", "俄语"),
@@ -215,6 +239,16 @@ def name_of(key: object, language: str) -> str:
         readable = text.replace("_", " ")
         return NAMES.get(text) or NAMES.get(readable) or readable
     return ENGLISH.get(text) or text.replace("_", " ")
+
+
+def terminal_name(key: str) -> str:
+    """A measure as the head of a column in a terminal."""
+    return MEASURES[key][0] if key in MEASURES else key.replace("_", " ")
+
+
+def measure_name(key: str, language: str) -> str:
+    """A measure as a report calls it, with its unit."""
+    return MEASURES[key][1 + _INDEX[language]] if key in MEASURES else name_of(key, language)
 
 
 def language_name(code: str, language: str) -> str:

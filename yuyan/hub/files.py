@@ -156,7 +156,7 @@ def write_model(
     else:
         family, data = found
         name = family.model_type
-        lengths = {} if context is None else {"max_position_embeddings": context}
+        lengths = {} if context is None or network.encoder else {"max_position_embeddings": context}
         data = {**lengths, **data, OURS: dump(network)}
         tensors = _theirs(family, network, tensors)
     write_tensors(folder, tensors, shard_bytes)

@@ -1,4 +1,4 @@
-"""Networks under the names people look for: `gpt`, `lstm`, and `network` for everything else.
+"""Networks under the names people look for: `gpt`, `lstm`, `bert`, `electra`, `t5`, and `network` for all others.
 
 A preset chooses the seams (norm, positions, feed-forward ...) as published models do and leaves the sizes to the user;
 `network` spells every seam.
@@ -15,11 +15,12 @@ from yuyan.errors import ConfigError
 from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.attention import Heads
 from yuyan.nn.embed import Embedding
-from yuyan.nn.ffn import Gated
-from yuyan.nn.head import LanguageModelHead
+from yuyan.nn.ffn import Gated, Mlp
+from yuyan.nn.head import Head, LanguageModelHead, MaskedHead, ReplacedHead
 from yuyan.nn.initialise import Initialisation
-from yuyan.nn.norm import RMSNorm
-from yuyan.nn.position import Learned, Rotary
+from yuyan.nn.mask import Causal, Full
+from yuyan.nn.norm import LayerNorm, RMSNorm
+from yuyan.nn.position import Learned, RelativeBias, Rotary
 from yuyan.nn.recurrent import Recurrent
 from yuyan.nn.stack import Stack
 
@@ -89,6 +90,124 @@ class Lstm(Config):
         return Network(
             vocab_size=vocab_size, hidden_size=self.hidden_size, decoder=side,
             embedding=Embedding(size=self.embedding_size, dropout=self.dropout), head=LanguageModelHead(tied=self.tied),
+        )  # fmt: skip
+
+    def build(self, vocab_size: int, seed: int) -> NetworkModule:
+        """A network with fresh weights."""
+        return self.network(vocab_size).build(seed, self.initialisation)
+
+
+class Bert(Config):
+    """An encoder in BERT's layout (Devlin et al. 2019): full attention, learned positions, the norm after each part."""
+
+    kind: Literal["bert"] = "bert"
+    hidden_size: int = Field(128, gt=0)
+    """Width of the hidden states."""
+    num_layers: int = Field(4, gt=0)
+    """How many blocks."""
+    num_heads: int = Field(4, gt=0)
+    """Attention heads in each block."""
+    intermediate_size: int | None = Field(None, gt=0)
+    """Width of the feed-forward layer; by default four times the hidden size."""
+    max_position_embeddings: int = Field(512, gt=0)
+    """The longest text in tokens."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of each part's output that is dropped while training, and of the attention weights."""
+    initialisation: Initialisation = Initialisation()
+    """How the weights start."""
+
+    @config_errors("model")
+    def network(self, vocab_size: int) -> Network:
+        """Every seam spelled out. Raises ConfigError for sizes that do not fit each other."""
+        return _bert(self, vocab_size, None, MaskedHead())
+
+    def build(self, vocab_size: int, seed: int) -> NetworkModule:
+        """A network with fresh weights."""
+        return self.network(vocab_size).build(seed, self.initialisation)
+
+
+class Electra(Config):
+    """A discriminator in ELECTRA's layout (Clark et al. 2020): BERT's encoder, which says of each token whether it was
+    replaced."""
+
+    kind: Literal["electra"] = "electra"
+    hidden_size: int = Field(128, gt=0)
+    """Width of the hidden states."""
+    embedding_size: int | None = Field(None, gt=0)
+    """Width of the token vectors, which the generator shares; by default the hidden size."""
+    num_layers: int = Field(4, gt=0)
+    """How many blocks."""
+    num_heads: int = Field(4, gt=0)
+    """Attention heads in each block."""
+    intermediate_size: int | None = Field(None, gt=0)
+    """Width of the feed-forward layer; by default four times the hidden size."""
+    max_position_embeddings: int = Field(512, gt=0)
+    """The longest text in tokens."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of each part's output that is dropped while training, and of the attention weights."""
+    initialisation: Initialisation = Initialisation()
+    """How the weights start."""
+
+    @config_errors("model")
+    def network(self, vocab_size: int) -> Network:
+        """Every seam spelled out. Raises ConfigError for sizes that do not fit each other."""
+        return _bert(self, vocab_size, self.embedding_size or self.hidden_size, ReplacedHead())
+
+    def build(self, vocab_size: int, seed: int) -> NetworkModule:
+        """A network with fresh weights."""
+        return self.network(vocab_size).build(seed, self.initialisation)
+
+
+def _bert(model: Bert | Electra, vocab_size: int, embedding_size: int | None, head: Head) -> Network:
+    norm = LayerNorm(eps=1e-12)
+    stack = Stack(
+        num_layers=model.num_layers, heads=Heads(count=model.num_heads, bias=True, dropout=model.dropout),
+        ffn=Mlp(intermediate_size=model.intermediate_size or 4 * model.hidden_size), norm=norm, residual="post",
+        position=Learned(max_position_embeddings=model.max_position_embeddings), mask=Full(), dropout=model.dropout,
+    )  # fmt: skip
+    embedding = Embedding(size=embedding_size, type_vocab_size=2, norm=norm, dropout=model.dropout)
+    return Network(vocab_size=vocab_size, hidden_size=model.hidden_size, embedding=embedding, encoder=stack, head=head)
+
+
+class T5(Config):
+    """An encoder and a decoder in T5's layout (Raffel et al. 2020): relative positions, RMSNorm before each part, the
+    gated feed-forward of its version 1.1 (Shazeer 2020), scores by the embedding's weights as in version 1.0."""
+
+    kind: Literal["t5"] = "t5"
+    hidden_size: int = Field(128, gt=0)
+    """Width of the hidden states."""
+    num_layers: int = Field(4, gt=0)
+    """How many blocks in the encoder, and by default in the decoder."""
+    num_decoder_layers: int | None = Field(None, gt=0)
+    """How many blocks in the decoder."""
+    num_heads: int = Field(4, gt=0)
+    """Attention heads in each block."""
+    intermediate_size: int | None = Field(None, gt=0)
+    """Width of the feed-forward layer; by default 8/3 of the hidden size, rounded up to a multiple of 64."""
+    tied: bool = True
+    """Whether the scores use the embedding's weights."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of each part's output that is dropped while training, of the attention weights, and inside the feed-forward."""
+    initialisation: Initialisation = Initialisation()
+    """How the weights start."""
+
+    @config_errors("model")
+    def network(self, vocab_size: int) -> Network:
+        """Every seam spelled out. Raises ConfigError for sizes that do not fit each other."""
+        inner = self.intermediate_size or -(-self.hidden_size * 8 // 3 // 64) * 64
+        head = LanguageModelHead(tied=self.tied, scaled=self.tied)
+        return Network(
+            vocab_size=vocab_size, hidden_size=self.hidden_size, embedding=Embedding(dropout=self.dropout),
+            encoder=self._side(inner, encoder=True), decoder=self._side(inner, encoder=False), head=head,
+        )  # fmt: skip
+
+    def _side(self, inner: int, *, encoder: bool) -> Stack:
+        return Stack(
+            num_layers=self.num_layers if encoder else self.num_decoder_layers or self.num_layers,
+            heads=Heads(count=self.num_heads, scale=1.0, dropout=self.dropout),
+            ffn=Gated(intermediate_size=inner, activation="gelu_tanh", dropout=self.dropout), norm=RMSNorm(),
+            position=RelativeBias(bidirectional=encoder), mask=Full() if encoder else Causal(), cross=not encoder,
+            dropout=self.dropout,
         )  # fmt: skip
 
     def build(self, vocab_size: int, seed: int) -> NetworkModule:
@@ -168,13 +287,20 @@ class Auto(Config):
         return self.network(vocab_size).build(seed)
 
 
-ModelConfig = Annotated[Gpt | Lstm | Custom | Auto, Field(discriminator="kind")]
+ModelConfig = Annotated[Gpt | Lstm | Bert | Electra | T5 | Custom | Auto, Field(discriminator="kind")]
 
 
 def readable_context(network: Network, trained: int) -> int | None:
     """How many tokens a network can look at, trained on rows of `trained`: None where a state is carried on."""
-    if isinstance(network.decoder or network.encoder, Recurrent):
+    side = network.decoder or network.encoder
+    if isinstance(side, Recurrent):
         return None
+    longest = longest_text(network)
+    return trained if longest is None else min(trained, longest)
+
+
+def longest_text(network: Network) -> int | None:
+    """The number of positions that a network has, where it has a table of them."""
     sides = [side for side in (network.encoder, network.decoder) if isinstance(side, Stack)]
-    positions = [side.position for side in sides]
-    return min([trained, *(p.max_position_embeddings for p in positions if isinstance(p, Learned))])
+    tables = [side.position.max_position_embeddings for side in sides if isinstance(side.position, Learned)]
+    return min(tables, default=None)

@@ -14,20 +14,22 @@ B examples, T tokens, D hidden size, V vocabulary, N tokens scored.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from yuyan.errors import DataError, InputError
 from yuyan.models.pair import Pair
-from yuyan.nn.linear_cross_entropy import IGNORE, PLAIN, CrossEntropy, linear_cross_entropy
+from yuyan.nn.linear_cross_entropy import CHUNK_ELEMENTS, IGNORE, PLAIN, CrossEntropy, linear_cross_entropy
 from yuyan.tokens.pieces import Pieces
 from yuyan.tokens.special import Special
 
 Batch = dict[str, Tensor]
 Example = dict[str, np.ndarray]
+Counted = Literal["tokens", "pairs", "texts"]
 
 
 class Loss(NamedTuple):
@@ -35,6 +37,11 @@ class Loss(NamedTuple):
 
     total: Tensor
     count: Tensor  # type: ignore[assignment]  # shadows tuple.count, which nobody needs of a loss
+
+
+Marks = dict[str, Loss]
+"""Marks by name, each a total and a count for every example. A mean of a `..._perplexity` is in nats, and is shown as the
+perplexity it stands for; `..._accuracy` and `..._recall` are shares."""
 
 
 class LanguageNetwork(Protocol):
@@ -80,9 +87,16 @@ class Objective(Protocol):
     independent: ClassVar[bool]
     """Whether the loss of an example is the same in any batch."""
 
+    counted: ClassVar[Counted]
+    """What the counts of a loss are counts of."""
+
     def example(self, item: Any, random: np.random.Generator) -> Example: ...
 
     def loss(self, model: Any, batch: Batch) -> Loss: ...
+
+    def marks(self, model: Any, batch: Batch) -> Marks:
+        """What a model is measured by on held-out examples: `loss`, in nats, and what else says how good it is."""
+        ...
 
 
 class TokenObjective(Objective, Protocol):
@@ -120,6 +134,19 @@ def sparse_token_loss(model: LanguageNetwork, hidden: Tensor, labels: Tensor, tr
     weight, bias = model.output_projection()
     each = linear_cross_entropy(model.before_projection(hidden[scored]), weight, bias, labels[scored], trained)
     total = each.new_zeros(labels.shape).masked_scatter(scored, each)
+    return Loss(total.sum(1), scored.sum(1))
+
+
+@torch.no_grad()
+def right_tokens(model: LanguageNetwork, hidden: Tensor, labels: Tensor) -> Loss:
+    """How many of the labels (B, T) that are not -100 are what the model finds likeliest, and how many labels there are."""
+    scored = labels != IGNORE
+    weight, bias = model.output_projection()
+    states, wanted = model.before_projection(hidden[scored]), labels[scored]
+    size = max(16, CHUNK_ELEMENTS // weight.shape[0])
+    parts = (slice(at, at + size) for at in range(0, max(1, len(wanted)), size))
+    right = [F.linear(states[part], weight, bias).argmax(1) == wanted[part] for part in parts]
+    total = torch.zeros(labels.shape, device=labels.device).masked_scatter(scored, torch.cat(right).float())
     return Loss(total.sum(1), scored.sum(1))
 
 

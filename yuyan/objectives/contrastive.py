@@ -28,7 +28,7 @@ from torch import Tensor
 from yuyan.config import Config
 from yuyan.errors import DataError
 from yuyan.nn.head import pool
-from yuyan.objectives.base import Batch, Example, Loss, Vocabulary, as_ids, field_of, framed, pad_right
+from yuyan.objectives.base import Batch, Counted, Example, Loss, Marks, Vocabulary, as_ids, field_of, framed, pad_right
 from yuyan.tokens.special import Special
 
 
@@ -63,6 +63,7 @@ class ContrastiveObjective:
     config: Contrastive
     special: Special
     independent: ClassVar[bool] = False
+    counted: ClassVar[Counted] = "pairs"
 
     def example(self, item: np.ndarray | Mapping[str, Any], random: np.random.Generator) -> Example:
         """`query`, `positive` and (optional) `negatives`, a list: bare ids. Of a corpus row, two random parts.
@@ -93,19 +94,29 @@ class ContrastiveObjective:
 
     def loss(self, model: Reader, batch: Batch) -> Loss:
         """Nats, one pair an example; the count is 1."""
-        documents, mask = batch["document_input_ids"], batch.get("document_attention_mask")
-        there = None if mask is None else mask.flatten(0, 1).any(1)  # examples may have fewer negatives than others
-        queries = self._embed(model, batch["query_input_ids"], batch.get("query_attention_mask"))
-        candidates = self._embed(model, documents.flatten(0, 1), None if mask is None else mask.flatten(0, 1))
+        return self._loss(*self._embedded(model, batch))
+
+    def marks(self, model: Reader, batch: Batch) -> Marks:
+        """The loss, and how many queries are nearest to their own document among all of the batch."""
+        queries, documents, each, there = self._embedded(model, batch)
+        scores = similarities(queries, documents, there)
+        right = scores.argmax(1) == torch.arange(len(queries), device=scores.device) * each
+        loss = self._loss(queries, documents, each, there)
+        return {"loss": loss, "accuracy": Loss(right.float(), loss.count)}
+
+    def _loss(self, queries: Tensor, documents: Tensor, each: int, there: Tensor | None) -> Loss:
         total = info_nce(
-            queries,
-            candidates,
-            documents.shape[1],
-            self.config.temperature,
-            there=there,
-            symmetric=self.config.symmetric,
+            queries, documents, each, self.config.temperature, there=there, symmetric=self.config.symmetric
         )
         return Loss(total, torch.ones_like(total, dtype=torch.int64))
+
+    def _embedded(self, model: Reader, batch: Batch) -> tuple[Tensor, Tensor, int, Tensor | None]:
+        """Queries (B, D), documents (B * K, D), K, and which documents are there: examples may have fewer than others."""
+        documents, mask = batch["document_input_ids"], batch.get("document_attention_mask")
+        there = None if mask is None else mask.flatten(0, 1).any(1)
+        queries = self._embed(model, batch["query_input_ids"], batch.get("query_attention_mask"))
+        candidates = self._embed(model, documents.flatten(0, 1), None if mask is None else mask.flatten(0, 1))
+        return queries, candidates, documents.shape[1], there
 
     def _embed(self, model: Reader, input_ids: Tensor, mask: Tensor | None) -> Tensor:
         return F.normalize(pool(model.read(input_ids, mask), mask, self.config.pool).float(), dim=-1)
@@ -118,11 +129,15 @@ def info_nce(
 
     `there` (B * each,) is False for documents that are only padding.
     """
-    scores = queries @ documents.T / temperature
+    scores = similarities(queries, documents, there) / temperature
     positive = torch.arange(len(queries), device=queries.device)
-    if there is not None:
-        scores = scores.masked_fill(~there, float("-inf"))
     total = F.cross_entropy(scores, positive * each, reduction="none")
     if symmetric:
         total = (total + F.cross_entropy(scores[:, ::each].T, positive, reduction="none")) / 2
     return total
+
+
+def similarities(queries: Tensor, documents: Tensor, there: Tensor | None) -> Tensor:
+    """(B, C) cosines of `queries` (B, D) and `documents` (C, D) of length 1; minus infinity for what is not there."""
+    scores = queries @ documents.T
+    return scores if there is None else scores.masked_fill(~there, float("-inf"))

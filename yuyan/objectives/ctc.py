@@ -13,8 +13,9 @@ B examples, T frames, U labels, V symbols.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -25,7 +26,7 @@ from torch import Tensor
 from yuyan.config import Config
 from yuyan.errors import ConfigError, DataError
 from yuyan.nn.linear_cross_entropy import IGNORE
-from yuyan.objectives.base import Batch, Example, LanguageNetwork, Loss, Vocabulary, as_ids, field_of
+from yuyan.objectives.base import Batch, Counted, Example, LanguageNetwork, Loss, Marks, Vocabulary, as_ids, field_of
 
 
 class Ctc(Config):
@@ -46,6 +47,7 @@ class CtcObjective:
 
     blank: int
     independent: ClassVar[bool] = True
+    counted: ClassVar[Counted] = "texts"
 
     def example(self, item: Mapping[str, Any], random: np.random.Generator) -> Example:
         """`inputs`, T ids or (T, features) frames, and `labels`, bare ids.
@@ -64,16 +66,50 @@ class CtcObjective:
 
     def loss(self, model: LanguageNetwork, batch: Batch) -> Loss:
         """Nats; the count is 1 for each example that was scored. The model keeps the number of frames."""
-        inputs, mask, labels = batch.get("input_ids"), batch.get("attention_mask"), batch["labels"]
+        return self._loss(*self._read(model, batch), batch["labels"])
+
+    def marks(self, model: LanguageNetwork, batch: Batch) -> Marks:
+        """The loss, and the errors of the best path (Graves et al. 2006, section 3.2) for each label: an edit distance."""
+        log_probs, frames = self._read(model, batch)
+        wanted = [row[row != IGNORE].tolist() for row in batch["labels"]]
+        errors = [
+            edit_distance(collapsed(path[:size].tolist(), self.blank), labels)
+            for path, size, labels in zip(log_probs.argmax(-1), frames.tolist(), wanted, strict=True)
+        ]
+        counts = torch.tensor([len(labels) for labels in wanted])
+        loss = self._loss(log_probs, frames, batch["labels"])
+        return {"loss": loss, "label_error_rate": Loss(torch.tensor(errors, dtype=torch.float32), counts)}
+
+    def _read(self, model: LanguageNetwork, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(B, T, V) logarithms of probabilities, and (B,) how many frames are real."""
+        inputs, mask = batch.get("input_ids"), batch.get("attention_mask")
         inputs = batch["input_features"] if inputs is None else inputs
         log_probs = model.score(model.encode(inputs, mask)).float().log_softmax(-1)
-        frames = torch.full((len(labels),), log_probs.shape[1], device=labels.device) if mask is None else mask.sum(1)
+        whole = torch.full((len(log_probs),), log_probs.shape[1], device=log_probs.device)
+        return log_probs, whole if mask is None else mask.sum(1)
+
+    def _loss(self, log_probs: Tensor, frames: Tensor, labels: Tensor) -> Loss:
         scored = ~too_long(labels, frames)
         total = F.ctc_loss(
             log_probs.transpose(0, 1), labels.clamp(min=0), frames, (labels != IGNORE).sum(1),
             blank=self.blank, reduction="none", zero_infinity=True,
         )  # fmt: skip
         return Loss(total.masked_fill(~scored, 0.0), scored.long())
+
+
+def collapsed(path: Sequence[int], blank: int) -> list[int]:
+    """The labels that a path of symbols becomes: equal neighbours merged, then blanks dropped."""
+    return [symbol for symbol, _ in groupby(path) if symbol != blank]
+
+
+def edit_distance(found: Sequence[int], wanted: Sequence[int]) -> int:
+    """How many symbols to put in, take out or change to make one of the other (Levenshtein 1966)."""
+    row = list(range(len(wanted) + 1))
+    for i, symbol in enumerate(found, 1):
+        before, row[0] = row[0], i
+        for j, other in enumerate(wanted, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (symbol != other))
+    return row[-1]
 
 
 def too_long(labels: Tensor, frames: Tensor) -> Tensor:

@@ -25,10 +25,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from yuyan.config import Config
+from yuyan.config import Config, Place
 from yuyan.models.pair import Pair
 from yuyan.nn.linear_cross_entropy import CHUNK_ELEMENTS, IGNORE
-from yuyan.objectives.base import Batch, Example, Loss, TokenObjective, Vocabulary, pair_of
+from yuyan.objectives.base import Batch, Counted, Example, Loss, Marks, TokenObjective, Vocabulary, pair_of
 from yuyan.objectives.masked import MaskedToken
 from yuyan.objectives.next_token import NextToken
 from yuyan.objectives.prefix_lm import PrefixLM
@@ -43,6 +43,8 @@ class Distil(Config):
     kind: Literal["distil"] = "distil"
     base: Base = NextToken()
     """What student and teacher are asked, and which tokens are scored."""
+    teacher: Place | None = None
+    """Folder of the teacher, a run or a model folder with the same tokenizer; in a file, relative to it."""
     temperature: float = Field(2.0, gt=0)
     """Tau: above 1, unlikely tokens say more."""
     soft_weight: float = Field(0.5, ge=0, le=1)
@@ -61,6 +63,7 @@ class DistilObjective:
     temperature: float = 2.0
     soft_weight: float = 0.5
     independent: ClassVar[bool] = True
+    counted: ClassVar[Counted] = "tokens"
 
     def example(self, item: np.ndarray | Mapping[str, Any], random: np.random.Generator) -> Example:
         """That of the base objective."""
@@ -82,6 +85,10 @@ class DistilObjective:
         ]
         total = torch.zeros(labels.shape, device=labels.device).masked_scatter(scored, torch.cat(each))
         return Loss(total.sum(1), scored.sum(1))
+
+    def marks(self, model: Pair, batch: Batch) -> Marks:
+        """Those of the student under the base objective, as for a model without a teacher."""
+        return self.base.marks(pair_of(model, "distil").model, batch)
 
     def _marked(
         self, teacher: Tensor, student: Tensor, labels: Tensor,

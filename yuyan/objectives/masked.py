@@ -23,7 +23,17 @@ from torch import Tensor
 from yuyan.config import Config
 from yuyan.errors import ConfigError
 from yuyan.nn.linear_cross_entropy import IGNORE, PLAIN, CrossEntropy
-from yuyan.objectives.base import Batch, Example, LanguageNetwork, Loss, Vocabulary, sparse_token_loss
+from yuyan.objectives.base import (
+    Batch,
+    Counted,
+    Example,
+    LanguageNetwork,
+    Loss,
+    Marks,
+    Vocabulary,
+    right_tokens,
+    sparse_token_loss,
+)
 from yuyan.objectives.words import Segment, WordFinder, chinese_words, words_by_space
 
 Unit = Literal["token", "word", "chinese_word"]
@@ -69,6 +79,7 @@ class MaskedTokenObjective:
     unmasked_weight: float = 0.0
     cross_entropy: CrossEntropy = PLAIN
     independent: ClassVar[bool] = True
+    counted: ClassVar[Counted] = "tokens"
 
     def example(self, item: np.ndarray, random: np.random.Generator) -> Example:
         """The first T tokens of a row: `input_ids` with tokens hidden, `labels` what they were, -100 elsewhere.
@@ -94,6 +105,12 @@ class MaskedTokenObjective:
             return masked
         others = sparse_token_loss(model, hidden, batch["unmasked_labels"], self.cross_entropy)
         return Loss(masked.total + self.unmasked_weight * others.total, masked.count + others.count)
+
+    def marks(self, model: LanguageNetwork, batch: Batch) -> Marks:
+        """Of the hidden tokens alone: the loss, the perplexity, and how many are guessed right."""
+        hidden = self.hidden(model, batch)
+        loss = sparse_token_loss(model, hidden, batch["labels"])
+        return {"loss": loss, "perplexity": loss, "accuracy": right_tokens(model, hidden, batch["labels"])}
 
 
 @dataclass(frozen=True, kw_only=True)

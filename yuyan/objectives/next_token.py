@@ -15,7 +15,7 @@ from torch import Tensor
 
 from yuyan.config import Config
 from yuyan.nn.linear_cross_entropy import CrossEntropy
-from yuyan.objectives.base import Batch, Example, LanguageNetwork, Loss, Vocabulary, token_loss
+from yuyan.objectives.base import Batch, Counted, Example, LanguageNetwork, Loss, Marks, Vocabulary, token_loss
 
 
 class NextToken(Config):
@@ -25,6 +25,7 @@ class NextToken(Config):
     cross_entropy: CrossEntropy = CrossEntropy()
     """What is trained beside the plain cross-entropy, which is what is reported."""
     independent: ClassVar[bool] = True
+    counted: ClassVar[Counted] = "tokens"
 
     def build(self, tokenizer: Vocabulary) -> NextToken:
         """Itself: it needs no control tokens."""
@@ -41,3 +42,8 @@ class NextToken(Config):
     def loss(self, model: LanguageNetwork, batch: Batch) -> Loss:
         """Total and count of the cross-entropy in nats, one pair an example."""
         return token_loss(model, self.hidden(model, batch), batch["labels"], self.cross_entropy)
+
+    def marks(self, model: LanguageNetwork, batch: Batch) -> Marks:
+        """The loss, and the perplexity of a token."""
+        loss = self.loss(model, batch)
+        return {"loss": loss, "perplexity": loss}

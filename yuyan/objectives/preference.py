@@ -28,9 +28,11 @@ from yuyan.models.pair import Pair
 from yuyan.nn.linear_cross_entropy import IGNORE
 from yuyan.objectives.base import (
     Batch,
+    Counted,
     Example,
     LanguageNetwork,
     Loss,
+    Marks,
     Vocabulary,
     answered,
     as_ids,
@@ -63,6 +65,7 @@ class PreferenceObjective:
     beta: float = 0.1
     label_smoothing: float = 0.0
     independent: ClassVar[bool] = True
+    counted: ClassVar[Counted] = "pairs"
 
     def example(self, item: Mapping[str, Any], random: np.random.Generator) -> Example:
         """`prompt`, `chosen` and `rejected`, bare ids, as two texts `<s> prompt answer </s>` scored on the answer.
@@ -78,6 +81,20 @@ class PreferenceObjective:
 
     def loss(self, model: Pair, batch: Batch) -> Loss:
         """Nats; the count is 1, and 0 for a pair without any label. Raises InputError if the model is no pair."""
+        chosen, rejected, count = self._gains(model, batch)
+        return Loss(preference(chosen, rejected, self.beta, self.label_smoothing) * count, count)
+
+    def marks(self, model: Pair, batch: Batch) -> Marks:
+        """The loss; the pairs whose chosen answer gained more; by how much it did, in nats times beta (the margin)."""
+        chosen, rejected, count = self._gains(model, batch)
+        return {
+            "loss": Loss(preference(chosen, rejected, self.beta, self.label_smoothing) * count, count),
+            "accuracy": Loss((chosen > rejected).float() * count, count),
+            "margin": Loss(self.beta * (chosen - rejected) * count, count),
+        }
+
+    def _gains(self, model: Pair, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """(B,) how much likelier than to the reference the chosen and the rejected answers are, and what is counted."""
         pair = pair_of(model, "preference")
         input_ids = _stacked(batch["chosen_input_ids"], batch["rejected_input_ids"], 0)
         labels = _stacked(batch["chosen_labels"], batch["rejected_labels"], IGNORE)
@@ -85,8 +102,7 @@ class PreferenceObjective:
         with torch.no_grad():
             reference = log_probs(pair.companion, input_ids, labels)
         chosen, rejected = (ours - reference).chunk(2)
-        count = (labels != IGNORE).any(1).view(2, -1).any(0).long()
-        return Loss(preference(chosen, rejected, self.beta, self.label_smoothing) * count, count)
+        return chosen, rejected, (labels != IGNORE).any(1).view(2, -1).any(0).long()
 
 
 def log_probs(model: LanguageNetwork, input_ids: Tensor, labels: Tensor) -> Tensor:

@@ -23,9 +23,11 @@ from yuyan.errors import DataError
 from yuyan.nn.linear_cross_entropy import PLAIN, CrossEntropy
 from yuyan.objectives.base import (
     Batch,
+    Counted,
     Example,
     LanguageNetwork,
     Loss,
+    Marks,
     Vocabulary,
     answered,
     as_ids,
@@ -55,6 +57,7 @@ class PrefixLMObjective:
     special: Special
     cross_entropy: CrossEntropy = PLAIN
     independent: ClassVar[bool] = True
+    counted: ClassVar[Counted] = "tokens"
 
     def example(self, item: np.ndarray | Mapping[str, Any], random: np.random.Generator) -> Example:
         """One of three:
@@ -83,3 +86,8 @@ class PrefixLMObjective:
     def loss(self, model: LanguageNetwork, batch: Batch) -> Loss:
         """Cross-entropy in nats; the count is that of the tokens after the prefix."""
         return sparse_token_loss(model, self.hidden(model, batch), batch["labels"], self.cross_entropy)
+
+    def marks(self, model: LanguageNetwork, batch: Batch) -> Marks:
+        """The loss, and the perplexity of a token after the prefix."""
+        loss = self.loss(model, batch)
+        return {"loss": loss, "perplexity": loss}

@@ -16,7 +16,7 @@ B examples, T tokens, N hidden tokens, V vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +27,17 @@ from torch import Tensor
 from yuyan.config import Config
 from yuyan.models.pair import Pair
 from yuyan.nn.linear_cross_entropy import CHUNK_ELEMENTS, IGNORE
-from yuyan.objectives.base import Batch, Example, LanguageNetwork, Loss, Vocabulary, pair_of, sparse_token_loss
+from yuyan.objectives.base import (
+    Batch,
+    Counted,
+    Example,
+    LanguageNetwork,
+    Loss,
+    Marks,
+    Vocabulary,
+    pair_of,
+    sparse_token_loss,
+)
 from yuyan.objectives.masked import Masking, Unit, masking_for
 
 
@@ -43,11 +53,22 @@ class ReplacedToken(Config):
     """What is chosen together: a token, the tokens of a word between spaces, or those of a Chinese word."""
     discriminator_weight: float = Field(50.0, gt=0)
     """Lambda, what a verdict counts for beside a guess."""
+    generator_size: float = Field(0.25, gt=0, le=1)
+    """Width of the generator, as a share of the model's: hidden size, heads and feed-forward."""
 
     def build(self, tokenizer: Vocabulary) -> ReplacedTokenObjective:
         """With the mask's id. Raises ConfigError if the tokenizer has no mask."""
         masking = masking_for(tokenizer, self.rate, self.mask_share, 0.0, self.unit)
         return ReplacedTokenObjective(masking, self.discriminator_weight)
+
+
+class _Judged(NamedTuple):
+    """The generator's `guesses`; (B, T) the verdicts as `scores`, what was `replaced`, and which tokens are `real`."""
+
+    guesses: Loss
+    scores: Tensor
+    replaced: Tensor
+    real: Tensor
 
 
 @dataclass(frozen=True)
@@ -57,6 +78,7 @@ class ReplacedTokenObjective:
     masking: Masking
     discriminator_weight: float = 50.0
     independent: ClassVar[bool] = True
+    counted: ClassVar[Counted] = "tokens"
 
     def example(self, item: np.ndarray, random: np.random.Generator) -> Example:
         """The first T tokens of a row: `input_ids` with tokens hidden, `labels` what they were, -100 elsewhere.
@@ -73,6 +95,21 @@ class ReplacedTokenObjective:
 
     def loss(self, model: Pair, batch: Batch) -> Loss:
         """Nats; the count is that of the tokens. Raises InputError if the model is no pair."""
+        return self._loss(self._judged(model, batch))
+
+    def marks(self, model: Pair, batch: Batch) -> Marks:
+        """The loss; the verdicts that are right, of all tokens and of those that were replaced; the generator's perplexity."""
+        judged = self._judged(model, batch)
+        right = ((judged.scores > 0) == judged.replaced) & judged.real
+        found, replaced = right & judged.replaced, judged.replaced & judged.real
+        return {
+            "loss": self._loss(judged),
+            "accuracy": Loss(right.sum(1).float(), judged.real.sum(1)),
+            "replaced_recall": Loss(found.sum(1).float(), replaced.sum(1)),
+            "generator_perplexity": judged.guesses,
+        }
+
+    def _judged(self, model: Pair, batch: Batch) -> _Judged:
         pair, mask, hidden_at = pair_of(model, "replaced_token"), batch.get("attention_mask"), batch["labels"] != IGNORE
         states = pair.companion.encode(batch["input_ids"], mask)
         guesses = sparse_token_loss(pair.companion, states, batch["labels"])
@@ -81,11 +118,14 @@ class ReplacedTokenObjective:
         shown = batch["input_ids"].masked_scatter(hidden_at, drawn)
         original = torch.where(hidden_at, batch["labels"], batch["input_ids"])
         scores = pair.model.score(pair.model.encode(shown, mask))[..., 0].float()
-        verdicts = F.binary_cross_entropy_with_logits(scores, (shown != original).float(), reduction="none")
         real = torch.ones_like(hidden_at) if mask is None else mask.bool()
-        count = real.sum(1)
-        guessed = guesses.total * (count / guesses.count.clamp(min=1))
-        return Loss(guessed + self.discriminator_weight * (verdicts * real).sum(1), count)
+        return _Judged(guesses, scores, shown != original, real)
+
+    def _loss(self, judged: _Judged) -> Loss:
+        verdicts = F.binary_cross_entropy_with_logits(judged.scores, judged.replaced.float(), reduction="none")
+        count = judged.real.sum(1)
+        guessed = judged.guesses.total * (count / judged.guesses.count.clamp(min=1))
+        return Loss(guessed + self.discriminator_weight * (verdicts * judged.real).sum(1), count)
 
 
 def draw(model: LanguageNetwork, states: Tensor, draws: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from torch import Tensor
 from yuyan.config import Config
 from yuyan.errors import ConfigError, InputError
 from yuyan.nn.linear_cross_entropy import IGNORE, PLAIN, CrossEntropy
-from yuyan.objectives.base import Batch, Example, LanguageNetwork, Loss, Vocabulary, as_ids, token_loss
+from yuyan.objectives.base import Batch, Counted, Example, LanguageNetwork, Loss, Marks, Vocabulary, as_ids, token_loss
 
 
 class SpanCorruption(Config):
@@ -81,6 +81,7 @@ class SpanCorruptionObjective:
     mean_length: float = 3.0
     cross_entropy: CrossEntropy = PLAIN
     independent: ClassVar[bool] = True
+    counted: ClassVar[Counted] = "tokens"
 
     def example(self, item: np.ndarray, random: np.random.Generator) -> Example:
         """The first T tokens of a row: the source as `input_ids`, the target as `labels`.
@@ -134,6 +135,11 @@ class SpanCorruptionObjective:
     def loss(self, model: LanguageNetwork, batch: Batch) -> Loss:
         """Cross-entropy in nats; the count is that of the target's tokens, sentinels and end mark included."""
         return token_loss(model, self.hidden(model, batch), batch["labels"], self.cross_entropy)
+
+    def marks(self, model: LanguageNetwork, batch: Batch) -> Marks:
+        """The loss, and the perplexity of a token of the target."""
+        loss = self.loss(model, batch)
+        return {"loss": loss, "perplexity": loss}
 
 
 def random_parts(total: int, count: int, random: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,148 @@
+"""The second network of the objectives that need one: ELECTRA's generator, a teacher, the reference of a preference.
+
+The objective's settings say which. A generator is trained and saved with the model; a teacher and a reference are frozen:
+they are not saved, but hashed, so that a run goes on only with those that it began with.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from yuyan.commands.pretrained import GENERATOR, Pretrained
+from yuyan.commands.run import From, RunConfig, note, noted
+from yuyan.errors import ConfigError, InputError
+from yuyan.hub import base_of, read_config, read_model
+from yuyan.models.network import Network, NetworkModule
+from yuyan.models.pair import Pair, share_embeddings, with_generator, with_teacher
+from yuyan.models.presets import Auto, Custom, Gpt, Lstm, longest_text
+from yuyan.nn.adapt import Lora
+from yuyan.objectives import Distil, Preference, ReplacedToken
+from yuyan.objectives.fit import check_network, check_tokenizer
+from yuyan.tasks.language_model import LanguageModel, model_folder
+from yuyan.tokens import Tokenizer, load_tokenizer
+
+
+def check_fit(config: RunConfig) -> None:
+    """Raises ConfigError or InputError if objective, network and tokenizer do not fit each other, before any work."""
+    objective = config.objective
+    if not isinstance(config.tokenizer, From):
+        check_tokenizer(objective, config.tokenizer)
+    network = _planned_network(config)
+    check_network(objective, network)
+    longest = longest_text(network)
+    if longest is not None and config.train.context > longest:
+        raise ConfigError(f"train.context: {config.train.context} tokens, but the model has positions for {longest}")
+    if isinstance(objective, ReplacedToken) and isinstance(config.adapt, Lora):
+        raise ConfigError(
+            "adapt.kind lora: not with objective.kind replaced_token, whose generator is trained from nothing"
+        )
+    if isinstance(objective, Distil):
+        if objective.teacher is None:
+            raise ConfigError("objective.teacher: required: the folder of the model to learn from")
+        check_network(objective, read_config(model_folder(objective.teacher)))
+
+
+def _planned_network(config: RunConfig) -> Network:
+    """What will be trained, with a vocabulary of any size."""
+    if isinstance(config.model, Pretrained):
+        return read_config(model_folder(config.model.path))
+    if isinstance(config.model, Auto):
+        return ((config.model.gpt or Gpt()) if config.model.family == "gpt" else Lstm()).network(vocab_size=2)
+    return config.model.architecture if isinstance(config.model, Custom) else config.model.network(vocab_size=2)
+
+
+def with_companion(config: RunConfig, network: NetworkModule, tokenizer: Tokenizer, folder: Path) -> nn.Module:
+    """What the objective trains: the network, or the pair that it forms with the companion the objective asks for.
+
+    Raises InputError if a frozen companion is another one than the run began with.
+    """
+    objective = config.objective
+    if isinstance(objective, ReplacedToken):
+        return _with_generator(config, objective, network)
+    if isinstance(objective, Distil):
+        pair = with_teacher(network, _teacher(objective, tokenizer))
+    elif isinstance(objective, Preference):
+        pair = Pair(network, config.model.build(len(tokenizer), config.seed), frozen=True)
+    else:
+        return network
+    sha256, stored = base_of(pair.companion).sha256, noted(folder).get("companion")
+    if stored is not None and stored != sha256:
+        what = "the teacher" if isinstance(objective, Distil) else "the model it began with, its reference,"
+        raise InputError(
+            f"{folder}: {what} has other weights now (SHA-256 {stored[:12]} then, {sha256[:12]} now); put them back, or "
+            "use --out for a new run"
+        )
+    note(folder, companion=sha256)
+    return pair
+
+
+def _with_generator(config: RunConfig, objective: ReplacedToken, network: NetworkModule) -> Pair:
+    if isinstance(config.model, Auto):
+        raise ConfigError("model.kind auto: chooses models that write; objective.kind replaced_token needs electra")
+    if not isinstance(config.model, Pretrained):
+        return with_generator(network, objective.generator_size, config.seed + 1, config.model.initialisation)
+    place = model_folder(config.model.path) / GENERATOR
+    if not place.is_dir():
+        return with_generator(network, objective.generator_size, config.seed + 1)
+    generator = read_model(place)  # both go on from where they were
+    share_embeddings(network, generator)
+    return Pair(network, generator, frozen=False)
+
+
+def _teacher(objective: Distil, tokenizer: Tokenizer) -> NetworkModule:
+    assert objective.teacher is not None, "check_fit"
+    folder = model_folder(objective.teacher)
+    if (folder / "tokenizer.json").is_file() and load_tokenizer(folder).fingerprint != tokenizer.fingerprint:
+        raise ConfigError(
+            f"tokenizer: is not the teacher's; use it with tokenizer.kind=from tokenizer.path={objective.teacher}"
+        )
+    return read_model(folder)
+
+
+def kept(trained: nn.Module) -> NetworkModule:
+    """The network that is wanted in the end."""
+    network = trained.model if isinstance(trained, Pair) else trained
+    assert isinstance(network, NetworkModule)
+    return network
+
+
+class Exact:
+    """A float32 copy of all that is trained, for files and reports; make it before the precision is lowered."""
+
+    def __init__(self, trained: nn.Module):
+        frozen = isinstance(trained, Pair) and trained.frozen
+        self._copy = copy.deepcopy(kept(trained) if frozen else trained)
+        self._prefix = "model.model." if frozen else "model."  # of the names in a Learner
+
+    def updated(self, weights: Mapping[str, Tensor]) -> nn.Module:
+        """The copy, made equal to `weights`, which have the names they have in the learner."""
+        exact = dict(self._copy.named_parameters())
+        with torch.no_grad():
+            for name, master in weights.items():
+                exact[name.removeprefix(self._prefix)].copy_(master)
+        return self._copy
+
+
+def write_companion(trained: nn.Module, model: LanguageModel, folder: Path) -> None:
+    """A companion that is trained, in a folder of its own inside the model's `folder`; nothing where there is none."""
+    if isinstance(trained, Pair) and not trained.frozen:
+        (folder / GENERATOR).mkdir()
+        LanguageModel(trained.companion, model.tokenizer, model.context).write(folder / GENERATOR)
+
+
+def measured_again(config: RunConfig, best: LanguageModel, folder: Path) -> nn.Module:
+    """A finished model with its companion, as it has to be to be measured by the objective. `folder` is the model's."""
+    network = best.network
+    assert isinstance(network, NetworkModule)
+    if isinstance(config.objective, ReplacedToken):
+        generator = read_model(folder / GENERATOR)
+        share_embeddings(network, generator)
+        return Pair(network, generator, frozen=False)
+    if isinstance(config.objective, Preference):
+        return Pair(network, config.model.build(len(best.tokenizer), config.seed), frozen=True)
+    return network
