@@ -124,11 +124,13 @@ def _sweep(
     factor = None if scale is None and bool(scored.all()) else scored if scale is None else scored * scale
     for part in _chunks(labels, weight):
         target = labels[part].clamp(min=0)[:, None]
-        raw = F.linear(hidden[part], weight, bias)
-        scores = torch.log_softmax(raw, 1, dtype=torch.float32)
-        picked = scores.gather(1, target)
-        loss[part] = -picked.squeeze(1) * scored[part]
-        d_scores = _d_scores(scores, raw.gather(1, target) - picked if trained.z_loss else None, target, trained)
+        scores = F.linear(hidden[part], weight, bias).float()
+        p = torch.softmax(scores, 1)
+        # exp is most of the work here, so it is done once: the largest p is at least 1 / V, and its logarithm exact
+        log_sum = scores.amax(1, keepdim=True) - p.amax(1, keepdim=True).log_()
+        loss[part] = (log_sum - scores.gather(1, target)).squeeze(1) * scored[part]
+        del scores
+        d_scores = _d_scores(p, log_sum, target, trained)
         if factor is not None:
             d_scores *= factor[part][:, None]
         if d_bias is not None:
@@ -144,10 +146,9 @@ def _sweep(
     ]
 
 
-def _d_scores(log_p: Tensor, log_sum: Tensor | None, target: Tensor, trained: CrossEntropy) -> Tensor:
-    """(n, V) in the place of `log_p`: softmax minus label for each score; `log_sum` (n, 1) is that of all exp(scores)."""
-    p = log_p.exp_()
-    if log_sum is not None:
+def _d_scores(p: Tensor, log_sum: Tensor, target: Tensor, trained: CrossEntropy) -> Tensor:
+    """(n, V) in the place of `p`: softmax minus label for each score; `log_sum` (n, 1) is that of all exp(scores)."""
+    if trained.z_loss:
         p *= 1 + 2 * trained.z_loss * log_sum
     if trained.label_smoothing:
         p -= trained.label_smoothing / p.shape[1]
