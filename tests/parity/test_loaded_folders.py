@@ -1,0 +1,48 @@
+"""`yuyan.load` of a folder as transformers leaves it, with its tokenizer: the same scores, and what `save` writes opens there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from test_transformers import MODELS, batch, close, hf, their_scores
+
+import yuyan
+from yuyan.tokens import train_tokenizer
+from yuyan.tokens.train import CharConfig
+
+NAMES = [
+    "gpt2",
+    "llama",
+    "qwen3-tokens",
+    "bert",
+    "bert-sequence",
+    "electra-discriminator",
+    "t5",
+    "t5-sequence",
+    "t5-encoder",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scores_and_what_is_saved(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = MODELS[name]().eval()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    theirs.save_pretrained(tmp_path / "theirs")
+    train_tokenizer(["abcdefgh ."], CharConfig(vocab_size=30)).save(tmp_path / "theirs")
+    model = yuyan.load(tmp_path / "theirs")
+    ids, mask = batch()
+    written = ids[:, :9] if name == "t5" else None
+    scores = model.hidden(ids, mask) if name == "t5-encoder" else model.logits(ids, mask, written)
+    shown = scores if scores.ndim == 2 else scores.flatten(0, 1) if name == "t5" else scores[mask.bool()]
+    close(shown, their_scores(theirs))
+    assert model.embed(["ab", "c"]).shape == (2, model.network.config.hidden_size)
+    assert model.tokenizer.decode(model.tokenizer.encode("abc")) == "abc"
+    model.save(tmp_path / "ours")
+    again = type(theirs).from_pretrained(tmp_path / "ours", pad_token_id=1, eos_token_id=2).eval()
+    close(their_scores(again), their_scores(theirs))
+    fast = hf.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "ours" / "tokenizer.json"))
+    assert fast("abc", add_special_tokens=False)["input_ids"] == model.tokenizer.encode("abc")
