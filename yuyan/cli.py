@@ -112,19 +112,31 @@ def generate(
     model: Annotated[Path, typer.Argument(parser=_path, help="A run, a rung of a ladder, or a model folder.")],
     prompt: Annotated[str, typer.Argument(help="The beginning of the text; - reads it from standard input.")],
     max_tokens: Annotated[int | None, typer.Option(help="Stop after so many new tokens.")] = None,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.8,
+    temperature: Annotated[float | None, typer.Option(help="0 takes the likeliest token; by default 0.8.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Only the k likeliest tokens.")] = None,
     top_p: Annotated[
         float | None, typer.Option(help="Only the likeliest tokens with this probability together.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same text; by default 0.")] = None,
+    n: Annotated[int | None, typer.Option("--n", "-n", help="How many texts.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="Stop before this text; may be given again.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="greedy, sampling, beam or contrastive; by default sampling.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Another key of the strategy: beams=4, repetition_penalty=1.2.")
+    ] = None,
     no_echo: Annotated[bool, typer.Option("--no-echo", help="Do not print the prompt.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print texts, tokens and reasons as JSON.")] = False,
 ) -> None:
     """Continue a text, printed as it is written."""
     from yuyan.commands.generate import generate_command
 
-    settings = {"max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-    generate_command(model, prompt, settings, echo=not no_echo)
+    options = {
+        "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "n": n,
+        "stop": stop or None, "kind": kind,
+    }  # fmt: skip
+    generate_command(model, prompt, options, set_ or [], echo=not no_echo, as_json=as_json)
 
 
 @app.command()

@@ -27,12 +27,31 @@ from toy_runs import ROOT, STORIES, command, refused
         (("--top-p", "nan"), "top_p"),
         (("--top-k", "0"), "top_k: input should be greater than or equal to 1"),
         (("--max-tokens", "0"), "max_tokens: input should be greater than or equal to 1"),
+        (("--max-tokens", "1000000000"), "max_tokens: input should be less than or equal to 1000000"),
         (
-            ("--max-tokens", "1000000000"),
-            r"3 tokens of prompt and 1000000000 new ones do not fit the 32 .*--max-tokens 30\)",
+            ("--max-tokens", "1000"),
+            r"3 tokens of prompt and 1000 new ones do not fit the 32 .*--max-tokens 30\), or .*overflow=slide",
         ),
         (("--seed", "-1"), "seed: input should be greater than or equal to 0"),
         (("--seed", "9" * 30), "seed: input should be less than"),
+        (("--n", "1000"), "n: input should be less than or equal to 128; got 1000"),
+        (("--n", "0"), "n: input should be greater than or equal to 1"),
+        (("--stop", ""), "stop.0: string should have at least 1 character"),
+        (("--kind", "bean"), r"kind: expected one of greedy, .*; got 'bean'; did you mean 'beam'"),
+        (("--kind", "beam", "--temperature", "1"), "temperature: unknown key"),
+        (("--kind", "beam", "--set", "beams=0"), "beams: input should be greater than or equal to 1"),
+        (("--kind", "beam", "--n", "5"), "n: 4 beams give at most 4 texts, not 5"),
+        (("--kind", "beam", "--set", "groups=3"), "groups: 4 beams cannot be divided evenly among 3"),
+        (("--kind", "contrastive", "--set", "alpha=2"), "alpha: input should be less than or equal to 1"),
+        (("--set", "best_of=1", "--n", "2"), "best_of: 1 texts are written, and n = 2 of them wanted"),
+        (("--set", "repetition_penalty=0"), "repetition_penalty: input should be greater than 0"),
+        (("--set", "logit_bias={99999: 1}"), "logit_bias: 99999 is not a token; the vocabulary has 512"),
+        (("--set", "min_p=0"), "min_p: input should be greater than 0"),
+        (("--set", "overflow=cut"), "overflow: expected 'error' or 'slide'; got 'cut'"),
+        (("--set", "speculation.kind=drft"), r"speculation.kind: expected one of prompt_lookup, draft; got 'drft'"),
+        (("--set", "speculation={kind: draft, path: no-such}"), "no-such: no such model"),
+        (("--set", "tempreature=1"), "tempreature: unknown key; did you mean 'temperature'"),
+        (("--set", "=3"), "an override is written key.sub=value"),
     ],
 )
 def test_options_of_generate(words: tuple[str, ...], said: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,8 +64,11 @@ def test_prompts(run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
         "generate",
         str(run),
         "too long " * 50,
-        said=r"the prompt has \d+ tokens, and the model reads at most 32",
+        said=r"the prompt has \d+ tokens, and the model reads at most 32; shorten .*overflow=slide",
     )
+    capsys.readouterr()
+    assert command("generate", str(run), "too long " * 50, "--set", "overflow=slide", "--max-tokens", "40") == 0
+    assert command("generate", str(run), "An", "--stop", "never to come", "--max-tokens", "3") == 0
     refused(capsys, "generate", str(run), "a\udce9b", said=r"a lone surrogate \(U\+DCE9\)")
     assert command("generate", str(run), "", "--max-tokens", "3") == 0
     assert command("generate", str(run), "</s><s><pad>", "--max-tokens", "3") == 0

@@ -11,7 +11,7 @@ import pytest
 import torch
 from toy_runs import MODELS, Toy, begin, tensors, toy_corpus
 
-from yuyan.generate import Done, Sampling, Token, generate
+from yuyan.generate import Done, Engine, PlainForward, Request, Sampling, Token
 from yuyan.models.ngram import NGram
 from yuyan.objectives import Batch
 from yuyan.train import Constant, PlainStep, Plan, State, Update
@@ -106,9 +106,14 @@ def writer(toy: Toy, name: str) -> Any:
     return start(toy, name).learner.model.eval()
 
 
-def written(model: Any, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling]) -> list[list[int | str]]:
+def written(
+    toy: Toy, model: Any, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling]
+) -> list[list[int | str]]:
     found: list[list[int | str]] = [[] for _ in prompts]
-    for event in generate(model, prompts, samplings, stop_ids=frozenset({3}), context=64):
+    engine = Engine(PlainForward(model), toy.tokenizer, ends=frozenset({3}), context=64)
+    for prompt, sampling in zip(prompts, samplings, strict=True):
+        engine.add(Request(prompt, sampling))
+    for event in engine.run():
         assert isinstance(event, Token | Done)
         found[event.request].append(event.id if isinstance(event, Token) else event.reason)
     return found
@@ -123,8 +128,8 @@ def test_a_batch_of_requests_is_each_request_alone(toy: Toy, model: str, tempera
         Sampling(temperature=temperature, seed=seed, max_tokens=tokens, top_k=top_k, top_p=top_p)
         for seed, tokens, top_k, top_p in ((0, 12, None, None), (1, 3, 5, None), (2, 30, None, 0.9), (3, 8, 20, 0.5))
     ]
-    together = written(network, PROMPTS, samplings)
-    alone = [written(network, [p], [s])[0] for p, s in zip(PROMPTS, samplings, strict=True)]
+    together = written(toy, network, PROMPTS, samplings)
+    alone = [written(toy, network, [p], [s])[0] for p, s in zip(PROMPTS, samplings, strict=True)]
     assert together == alone
     assert len(together[1]) <= 4
     if temperature:
@@ -133,7 +138,7 @@ def test_a_batch_of_requests_is_each_request_alone(toy: Toy, model: str, tempera
 
 def test_each_request_draws_by_its_own_seed(toy: Toy) -> None:
     samplings = [Sampling(temperature=2.0, seed=seed, max_tokens=12) for seed in (1, 2, 1)]
-    first, second, again = written(writer(toy, "gpt"), [PROMPTS[2]] * 3, samplings)
+    first, second, again = written(toy, writer(toy, "gpt"), [PROMPTS[2]] * 3, samplings)
     assert first == again
     assert first != second
 

@@ -3,30 +3,58 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from yuyan.config import build
+from yuyan.config import parse_override
 from yuyan.errors import InputError
-from yuyan.generate import Done, Sampling
-from yuyan.generate.engine import Token
+from yuyan.generate import decoding
+from yuyan.generate.strategy import Settings
+from yuyan.store import to_json
 from yuyan.tasks.language_model import LanguageModel
-from yuyan.tokens import TextStream
+from yuyan.tasks.writing import texts_of
 
 
-def generate_command(path: Path, prompt: str, settings: dict[str, Any], *, echo: bool) -> None:
-    """Print the prompt (unless told not to) and its continuation to standard output, piece by piece."""
-    sampling = build(Sampling, {key: value for key, value in settings.items() if value is not None}, where="generate")
+def generate_command(
+    path: Path, prompt: str, options: Mapping[str, Any], keys: Sequence[str], *, echo: bool, as_json: bool
+) -> None:
+    """Print the prompt (unless told not to) and its continuation to standard output, piece by piece.
+
+    Several texts are printed one after the other, each behind a line with its number; `as_json` prints them with tokens
+    and reasons.
+    """
+    settings = generate_settings(options, keys)
     model = LanguageModel.load(path)
     text = _standard_input() if prompt == "-" else prompt
-    stream = TextStream(model.tokenizer, before=model.tokenizer.encode(text))
-    for number, event in enumerate(model.events(text, sampling)):
-        if echo and number == 0:  # by now nothing is wrong with the prompt
-            _write(text)
-        if isinstance(event, Token):
-            _write(stream.put(event.id))
-        elif isinstance(event, Done):
-            _write(stream.finish() + "\n")
+    if as_json:
+        (found,) = model.complete([text], settings)
+        print(to_json([completion._asdict() for completion in found]))
+    elif texts_of(settings) > 1:
+        (found,) = model.complete([text], settings)
+        for number, completion in enumerate(found, 1):
+            _write(f"--- {number}\n{text if echo else ''}{completion.text}\n")
+    else:
+        for number, event in enumerate(model.events(text, settings)):
+            if echo and number == 0:  # by now nothing is wrong with the prompt
+                _write(text)
+            _write(event.text)
+        _write("\n")
+
+
+def generate_settings(options: Mapping[str, Any], keys: Sequence[str]) -> Settings:
+    """The strategy that options and `key=value` say. Raises ConfigError."""
+    values: dict[str, Any] = {}
+    for assignment in keys:
+        key, value = parse_override(assignment)
+        node = values
+        *parents, leaf = key.split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise InputError(f"--set {assignment}: {parent} is given as a value already")
+        node[leaf] = value
+    return decoding(values | {key: value for key, value in options.items() if value is not None})
 
 
 def _standard_input() -> str:

@@ -36,7 +36,7 @@ from yuyan.evaluate.page import ladder_page
 from yuyan.evaluate.quantities import interval
 from yuyan.evaluate.terminal import ladder_table
 from yuyan.evaluate.verdict import verdict
-from yuyan.generate.sampling import Sampling
+from yuyan.generate import Sampling
 from yuyan.models.ngram import NGram
 from yuyan.models.presets import Gpt
 from yuyan.store import claim_folder, exclusive, remove_leftovers, write_json, write_text

@@ -1,6 +1,14 @@
-"""From scores to text."""
+"""From scores to text: strategies (`Greedy`, `Sampling`, `Beam`, `Contrastive`) and the `Engine` that runs them."""
 
-from yuyan.generate.engine import Decoder, Done, Token, generate
-from yuyan.generate.sampling import Sampling
+from yuyan.generate.beam import Beam
+from yuyan.generate.contrastive import Contrastive
+from yuyan.generate.engine import Engine, Request
+from yuyan.generate.forward import PlainForward
+from yuyan.generate.sampling import Greedy, Sampling
+from yuyan.generate.search import Done, Event, Token
+from yuyan.generate.strategy import Decoding, decoding
 
-__all__ = ["Decoder", "Done", "Sampling", "Token", "generate"]
+__all__ = [
+    "Beam", "Contrastive", "Decoding", "Done", "Engine", "Event", "Greedy", "PlainForward", "Request", "Sampling", "Token",
+    "decoding",
+]  # fmt: skip

@@ -181,7 +181,7 @@ class NGram:
             before = input_ids.new_full((len(input_ids), past), NONE)
         seen = torch.cat((before, input_ids), 1)
         if cache is not None:
-            cache.swap(self, seen[:, seen.shape[1] - past :])
+            cache.swap(self, _latest(seen, attention_mask, past))
             cache.advance(input_ids.shape[1])
         if past == 0:
             return input_ids.new_empty((*input_ids.shape, 0))
@@ -265,3 +265,13 @@ class NGram:
         if fault := faults(levels, shape.vocab_size):
             raise CheckpointCorrupt(weights, f"an n-gram model of order {shape.order}", fault)
         return cls(levels, bos=shape.bos, eos=shape.eos)
+
+
+def _latest(seen: Tensor, attention_mask: Tensor | None, past: int) -> Tensor:
+    """The last `past` tokens (B, past) of each row of (B, past + T), without the padding at its end."""
+    width = seen.shape[1]
+    if attention_mask is None:
+        return seen[:, width - past :]
+    places = torch.arange(1, width - past + 1, device=seen.device)
+    ends = (places * (attention_mask[:, attention_mask.shape[1] - len(places) :] != 0)).amax(1)  # 0: nothing is new
+    return seen.gather(1, ends[:, None] + torch.arange(past, device=seen.device))

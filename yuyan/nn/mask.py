@@ -96,6 +96,14 @@ class Places:
     """(B, S), True for real tokens; None when all are."""
     document_ids: Tensor | None = None
     """(B, T), for packed rows: tokens see their own document only."""
+    fed: Tensor | None = None
+    """(B, T), True for the real ones of the new tokens, where rows of a cache have lengths of their own."""
+
+    def new_tokens(self) -> Tensor | None:
+        """(B, T), True for the real ones of the new tokens; None when all are."""
+        if self.fed is not None or self.attention_mask is None:
+            return self.fed
+        return self.attention_mask[:, self.start :]
 
 
 def as_mask(attention_mask: Tensor | None) -> Tensor | None:

@@ -181,7 +181,7 @@ class RecurrentModule(nn.Module):
         """(B, T, E) embedded tokens to (B, T, D) hidden states."""
         if places.document_ids is not None:
             raise InputError("document_ids: a recurrent side reads a row as one text; give one document a row")
-        real = None if places.attention_mask is None else places.attention_mask[:, places.start :]
+        real = places.new_tokens()
         state = cache.recall(self)
         if state is None:
             state = self._first(x, memory, memory_mask)

@@ -2,7 +2,7 @@
 
 It opens a model folder (Hugging Face layout or ours), a run, a rung of a ladder, or an adapter in PEFT's format, of any
 family: decoders, encoders, both. It scores and represents texts, and continues them where it has a decoder. Training,
-Python and the command line all generate through `stream`, so they give the same tokens.
+Python and the command line all generate through `events`, so they give the same tokens.
 
 B texts, S and T tokens, D hidden size, V vocabulary or number of labels.
 """
@@ -17,23 +17,26 @@ import torch
 from torch import Tensor
 
 from yuyan.errors import CheckpointCorrupt, InputError
-from yuyan.generate import Done, Sampling, Token, generate
+from yuyan.generate import Event, Greedy, Request, Sampling
+from yuyan.generate.prefixes import Prefixes
+from yuyan.generate.speculation import DraftModel
+from yuyan.generate.strategy import Settings
 from yuyan.hub import read_adapter, read_model, write_model
 from yuyan.hub.files import read_json
 from yuyan.hub.links import refuse_links
 from yuyan.hub.peft import CONFIG as ADAPTER_CONFIG
 from yuyan.hub.sentence import Sentence, read_sentence, write_sentence
-from yuyan.models.network import Network, NetworkModule
+from yuyan.models.network import NetworkModule
 from yuyan.models.ngram import NGram
 from yuyan.models.surgery import without_adapters
 from yuyan.nn.adapt import adapters_of
-from yuyan.nn.head import LabelHead, LanguageModelHead, MaskedHead, PoolerHead
+from yuyan.nn.head import LabelHead, PoolerHead
 from yuyan.nn.position import Learned
 from yuyan.nn.stack import Stack
 from yuyan.store import publish_folder, verify, write_json
 from yuyan.tasks.embed import embed
-from yuyan.tasks.reading import Reading
-from yuyan.tokens import TextStream, Tokenizer, load_tokenizer
+from yuyan.tasks.writing import Completion, Writer, completions, settings_of
+from yuyan.tokens import Tokenizer, load_tokenizer
 
 CONTEXT_FILE = "yuyan.json"
 
@@ -50,6 +53,8 @@ class LanguageModel:
     ):  # fmt: skip
         self.network, self.tokenizer, self.context = network, tokenizer, context
         self.sentence, self.start = sentence, start
+        self.prefixes: Prefixes | None = None
+        self._drafts: dict[Path, LanguageModel] = {}
         if isinstance(network, NetworkModule):
             network.eval()
 
@@ -114,40 +119,60 @@ class LanguageModel:
 
     # ------------------------------------------------------------ use
 
-    def stream(self, prompt: str, sampling: Sampling | None = None) -> Iterator[str]:
-        """Continue `prompt`, piece by piece; a piece never ends inside a character."""
-        text = TextStream(self.tokenizer, before=self.tokenizer.encode(prompt))
-        for event in self.events(prompt, sampling):
-            if isinstance(event, Token) and (piece := text.put(event.id)):
-                yield piece
-        if rest := text.finish():
-            yield rest
+    def stream(self, prompt: str, settings: Settings | None = None, **changes: object) -> Iterator[str]:
+        """Continue `prompt`, piece by piece; a piece never ends inside a character, nor shows a part of a stop string.
 
-    def events(self, prompt: str, sampling: Sampling | None = None) -> Iterator[Token | Done]:
+        Settings and errors are those of `generate`.
+        """
+        for event in self.events(prompt, settings_of(settings, changes, one=True)):
+            if event.text:
+                yield event.text
+
+    def events(self, prompt: str, settings: Settings | None = None) -> Iterator[Event]:
         """The tokens themselves, and why they ended. With an encoder, `prompt` is the text that it reads.
 
         Raises InputError for a model that cannot write, and for a prompt that is too long.
         """
-        special, network = self.tokenizer.special, self.network
-        if isinstance(network, NetworkModule) and not _writes(network.config):
-            raise InputError(f"this model writes no text: {_why_not(network.config)}; use logits, hidden or embed")
-        model: NetworkModule | NGram | Reading = network
-        ids = ([] if special.bos is None else [special.bos]) + self.tokenizer.encode(prompt)
-        if isinstance(network, NetworkModule) and network.encoder is not None:
-            first, last = self.tokenizer.frame
-            model = Reading(network, first + self.tokenizer.encode(prompt) + last)
-            ids = [i for i in (self.start, special.bos, special.pad, 0) if i is not None][:1]
-        stops = frozenset(i for i in (special.eos, special.bos, special.pad) if i is not None)
-        return generate(
-            model, [ids], [sampling or Sampling()], stop_ids=stops, context=self.context, pad=special.pad or 0,
-            vocab_size=len(self.tokenizer),
-        )  # fmt: skip
+        engine = self._writer().engine()
+        engine.add(self._request(prompt, settings or Sampling()))
+        return engine.run()
 
-    def generate(self, prompt: str, sampling: Sampling | None = None, **settings: object) -> str:
-        """The continuation of `prompt`; settings are those of `Sampling`, such as `temperature=0, max_tokens=50`."""
-        if settings:
-            sampling = Sampling(**{**(sampling or Sampling()).model_dump(), **settings})
-        return "".join(self.stream(prompt, sampling))
+    def generate(self, prompt: str, settings: Settings | None = None, **changes: object) -> str:
+        """The continuation of `prompt`; changes are keys of the strategy: `temperature=0.7`, `kind="beam", beams=4`.
+
+        Raises ConfigError for settings that are none, InputError for a model that cannot write or a prompt too long.
+        """
+        return "".join(self.stream(prompt, settings, **changes))
+
+    def complete(
+        self, prompts: Sequence[str], settings: Settings | None = None, *, batch: int = 16, **changes: object
+    ) -> list[list[Completion]]:
+        """The texts for each prompt, as many as `n` says, with tokens, reason and log-probabilities.
+
+        At most `batch` prompts are under way at once; what is written does not depend on it. Raises as `generate`.
+        """
+        if isinstance(prompts, str) or batch < 1:
+            raise InputError("prompts: expected a list of texts" if batch >= 1 else f"batch: {batch}; at least 1")
+        chosen, engine = settings_of(settings, changes), self._writer().engine()
+        found = dict(completions(engine, (self._request(prompt, chosen) for prompt in prompts), batch))
+        return [found[place] for place in range(len(prompts))]
+
+    def keep_prefixes(self, tokens: int) -> Prefixes:
+        """From now on remember beginnings of prompts, at most so many tokens, and read them only once."""
+        self.prefixes = Prefixes(tokens)
+        return self.prefixes
+
+    def _writer(self) -> Writer:
+        return Writer(self.network, self.tokenizer, self.context, start=self.start, prefixes=self.prefixes)
+
+    def _request(self, prompt: str, settings: Settings) -> Request:
+        draft = None
+        if isinstance(settings, Greedy | Sampling) and isinstance(settings.speculation, DraftModel):
+            path = settings.speculation.path
+            if path not in self._drafts:
+                self._drafts[path] = LanguageModel.load(path)
+            draft = self._drafts[path]._writer()
+        return self._writer().request(prompt, settings, draft)
 
     @torch.no_grad()
     def logits(
@@ -218,17 +243,6 @@ def _check_mask(attention_mask: Tensor | None) -> None:
     empty = (~real.any(-1)).nonzero()
     if len(empty):
         raise InputError(f"attention_mask: row {int(empty[0])} is padding alone; leave the row out")
-
-
-def _writes(network: Network) -> bool:
-    """Whether the network continues a text."""
-    return network.decoder is not None and isinstance(network.head, LanguageModelHead | MaskedHead)
-
-
-def _why_not(network: Network) -> str:
-    if network.decoder is None:
-        return "it has an encoder only"
-    return "it scores labels" if isinstance(network.head, LabelHead) else "it has no scores of tokens"
 
 
 def model_folder(path: Path) -> Path:

@@ -1,0 +1,54 @@
+"""The strategies as one union, chosen by `kind`; without one it is `sampling`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Tag
+
+from yuyan.config import build, did_you_mean
+from yuyan.errors import ConfigError
+from yuyan.generate.beam import Beam, BeamSearch
+from yuyan.generate.contrastive import Contrastive, ContrastiveSearch
+from yuyan.generate.sampling import Greedy, Sampling
+from yuyan.generate.search import LineSearch, Search, Start
+
+DEFAULT = "sampling"
+
+
+def _kind(value: object) -> str | None:
+    kind = value.get("kind", DEFAULT) if isinstance(value, Mapping) else getattr(value, "kind", None)
+    return kind if isinstance(kind, str) else None
+
+
+Decoding = Annotated[
+    Annotated[Greedy, Tag("greedy")]
+    | Annotated[Sampling, Tag("sampling")]
+    | Annotated[Beam, Tag("beam")]
+    | Annotated[Contrastive, Tag("contrastive")],
+    Discriminator(_kind),
+]
+Settings = Greedy | Sampling | Beam | Contrastive
+KINDS: dict[str, type[Settings]] = {
+    "greedy": Greedy, "sampling": Sampling, "beam": Beam, "contrastive": Contrastive,
+}  # fmt: skip
+
+
+def decoding(values: Mapping[str, Any], where: str = "generate") -> Settings:
+    """The strategy that plain values say, such as `{"kind": "beam", "beams": 4}`. Raises ConfigError."""
+    kind = values.get("kind", DEFAULT)
+    if kind not in KINDS:
+        raise ConfigError(
+            f"{where}: kind: expected one of {', '.join(KINDS)}; got {kind!r}{did_you_mean(str(kind), KINDS)}"
+        )
+    return build(KINDS[kind], dict(values), where=where)
+
+
+def search_for(settings: Settings, start: Start) -> Search:
+    """The search that a strategy is."""
+    if isinstance(settings, Beam):
+        return BeamSearch(settings, start)
+    if isinstance(settings, Contrastive):
+        return ContrastiveSearch(settings, start)
+    return LineSearch(settings, start)

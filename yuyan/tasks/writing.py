@@ -1,0 +1,165 @@
+"""How a model of a folder writes: what its prompt becomes, which tokens end a text, and what comes back.
+
+Used by `LanguageModel` for Python, the command line and samples while training, so that all give the same tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from yuyan.errors import InputError
+from yuyan.generate import Beam, Contrastive, Done, Engine, Event, Greedy, PlainForward, Request, Sampling, Token
+from yuyan.generate.guess import DraftGuesser, LookupGuesser
+from yuyan.generate.prefixes import Prefixes
+from yuyan.generate.search import Alternative, Guesser, Reason
+from yuyan.generate.speculation import DraftModel
+from yuyan.generate.strategy import Settings, decoding
+from yuyan.models.network import Network, NetworkModule
+from yuyan.models.ngram import NGram
+from yuyan.nn.head import LabelHead, LanguageModelHead, MaskedHead
+from yuyan.nn.recurrent import Recurrent
+from yuyan.nn.stack import Stack
+from yuyan.tokens import Tokenizer
+
+
+class Completion(NamedTuple):
+    """A text that was written."""
+
+    text: str
+    ids: list[int]
+    """Its tokens, without an end mark; the last ones may belong to a stop string that is not in the text."""
+    reason: Reason
+    """Why it ended: `stop` at an end mark or a stop string, `length`, or `forbidden` if the rules left no token."""
+    stop: str | None = None
+    """The stop string that ended it."""
+    score: float | None = None
+    """What several texts of one request are ordered by."""
+    logprobs: list[float] | None = None
+    """The model's log-probability of each token, where asked for."""
+    top: list[tuple[Alternative, ...]] | None = None
+    """The likeliest tokens at each place, (id, log-probability), where asked for."""
+
+
+class Writer:
+    """A network that continues texts. `start` is what a decoder with an encoder begins with.
+
+    Raises InputError for a network that cannot write.
+    """
+
+    def __init__(
+        self, network: NetworkModule | NGram, tokenizer: Tokenizer, context: int | None, *,
+        start: int | None = None, prefixes: Prefixes | None = None,
+    ):  # fmt: skip
+        self.network, self.tokenizer, self.start, self.prefixes = network, tokenizer, start, prefixes
+        self.reads = isinstance(network, NetworkModule) and network.encoder is not None
+        if isinstance(network, NetworkModule) and (why := why_silent(network.config)):
+            raise InputError(f"this model writes no text: {why}; use logits, hidden or embed")
+        self.stack = isinstance(network, NetworkModule) and isinstance(network.config.decoder, Stack)
+        recurrent = isinstance(network, NetworkModule) and isinstance(network.config.decoder, Recurrent)
+        self.context = None if recurrent else context  # a recurrent network reads any number of tokens
+
+    def engine(self) -> Engine:
+        """A new engine, without requests."""
+        special = self.tokenizer.special
+        ends = frozenset(i for i in (special.eos, special.bos, special.pad) if i is not None)
+        device = "cpu" if isinstance(self.network, NGram) else self.network.embedding.token.weight.device
+        forward = PlainForward(self.network, self.prefixes, device)
+        return Engine(forward, self.tokenizer, ends=ends, context=self.context)
+
+    def request(self, prompt: str, settings: Settings, draft: Writer | None = None) -> Request:
+        """What is asked of the engine. With an encoder, `prompt` is the text that it reads. Raises InputError."""
+        special, ids = self.tokenizer.special, self.tokenizer.encode(prompt)
+        source = None
+        if self.reads:
+            first, last = self.tokenizer.frame
+            source = [*first, *ids, *last]
+            ids = [i for i in (self.start, special.bos, special.pad, 0) if i is not None][:1]
+        elif special.bos is not None:
+            ids = [special.bos, *ids]
+        if isinstance(settings, Contrastive) and isinstance(self.network, NGram):
+            raise InputError(
+                "contrastive search compares hidden states, and an n-gram model has none; use kind=sampling"
+            )
+        return Request(ids, settings, source, guesser=self._guesser(settings, draft))
+
+    def _guesser(self, settings: Settings, draft: Writer | None) -> Guesser | None:
+        if not isinstance(settings, Greedy | Sampling) or settings.speculation is None:
+            return None
+        if not self.stack:
+            raise InputError(
+                "speculation checks many tokens in one pass, which needs a decoder of attention layers; leave it out"
+            )
+        if not isinstance(settings.speculation, DraftModel):
+            return LookupGuesser(settings.speculation)
+        assert draft is not None
+        if self.reads or draft.reads:
+            raise InputError("speculation: a draft continues a text, so neither model may have an encoder")
+        if draft.tokenizer.fingerprint != self.tokenizer.fingerprint:
+            raise InputError(f"{settings.speculation.path}: the draft has another tokenizer; both need the same tokens")
+        return DraftGuesser(draft.network, settings.speculation.tokens, draft.context, len(self.tokenizer))
+
+
+def why_silent(network: Network) -> str | None:
+    """Why a network cannot continue a text; None if it can."""
+    if network.decoder is None:
+        return "it has an encoder only"
+    if isinstance(network.head, LanguageModelHead | MaskedHead):
+        return None
+    return "it scores labels" if isinstance(network.head, LabelHead) else "it has no scores of tokens"
+
+
+def settings_of(settings: Settings | None, changes: Mapping[str, object], *, one: bool = False) -> Settings:
+    """`settings` with some keys changed; another `kind` begins from its defaults. Raises ConfigError, InputError.
+
+    With `one`, only settings that give one text.
+    """
+    chosen = settings or Sampling()
+    if changes:
+        kept = chosen.model_dump(mode="json") if changes.get("kind", chosen.kind) == chosen.kind else {}
+        chosen = decoding({**kept, **changes})
+    if one and texts_of(chosen) > 1:
+        raise InputError(f"n: one text is given here, not {texts_of(chosen)}; use complete")
+    return chosen
+
+
+def texts_of(settings: Settings) -> int:
+    """How many texts a request gives."""
+    return settings.n if isinstance(settings, Sampling | Beam) else 1
+
+
+def completions(engine: Engine, requests: Iterable[Request], batch: int) -> Iterator[tuple[int, list[Completion]]]:
+    """The texts of each request, as they are finished, with its place; at most `batch` are under way at once."""
+    waiting = enumerate(requests)
+    places: dict[int, int] = {}
+    events: dict[int, list[Event]] = {}
+    while True:
+        while len(places) < batch and (following := next(waiting, None)) is not None:
+            number = engine.add(following[1])
+            places[number], events[number] = following[0], []
+        if not places:
+            return
+        for event in engine.step():
+            events[event.request].append(event)
+        for number in [n for n in places if not engine.holds(n)]:
+            yield places.pop(number), gathered(events.pop(number))
+
+
+def gathered(events: Sequence[Event]) -> list[Completion]:
+    """The texts that the events of one request tell of, in their order."""
+    found: dict[int, dict[str, Any]] = {}
+    for event in events:
+        text = found.setdefault(event.sample, {"text": "", "ids": [], "reason": "length", "logprobs": [], "top": []})
+        text["text"] += event.text
+        if isinstance(event, Done):
+            text |= {"reason": event.reason, "stop": event.stop, "score": event.score}
+        else:
+            assert isinstance(event, Token)
+            text["ids"].append(event.id)
+            if event.logprob is not None:
+                text["logprobs"].append(event.logprob)
+                text["top"].append(event.top)
+    for text in found.values():
+        if len(text["logprobs"]) < len(text["ids"]) or not text["ids"]:
+            text |= {"logprobs": None, "top": None}
+    return [Completion(**found[sample]) for sample in sorted(found)]
