@@ -72,8 +72,13 @@ def keep_top_k(scores: Tensor, k: int) -> Tensor:
 
 def keep_top_p(scores: Tensor, p: float) -> Tensor:
     """Forbid tokens outside the smallest set, likeliest first, whose probability reaches p; at least one stays."""
-    ordered, order = scores.sort(dim=-1, descending=True, stable=True)
-    before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+    return _keep_first(scores, scores.sort(dim=-1, descending=True, stable=True).indices, p)
+
+
+def _keep_first(scores: Tensor, order: Tensor, p: float) -> Tensor:
+    """Forbid all but the first tokens of `order` (B, V) that reach the probability p together."""
+    ordered = scores.softmax(-1).gather(-1, order)
+    before = ordered.cumsum(-1) - ordered
     return scores.masked_fill(torch.zeros_like(scores, dtype=torch.bool).scatter(-1, order, before >= p), FORBIDDEN)
 
 
@@ -87,10 +92,7 @@ def keep_typical(scores: Tensor, p: float) -> Tensor:
     """Forbid tokens outside the smallest set that reaches p, nearest first: |-log p(v) - entropy| (section 3)."""
     logs = scores.log_softmax(-1)
     entropy = -(logs.exp() * logs.masked_fill(logs == FORBIDDEN, 0.0)).sum(-1, keepdim=True)
-    order = (-logs - entropy).abs().sort(dim=-1, stable=True).indices
-    ordered = logs.exp().gather(-1, order)
-    before = ordered.cumsum(-1) - ordered
-    return scores.masked_fill(torch.zeros_like(scores, dtype=torch.bool).scatter(-1, order, before >= p), FORBIDDEN)
+    return _keep_first(scores, (-logs - entropy).abs().sort(dim=-1, stable=True).indices, p)
 
 
 def distribution(scores: Tensor, settings: Greedy | Sampling) -> Tensor:
