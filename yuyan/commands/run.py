@@ -32,7 +32,7 @@ from pydantic import Field, model_validator
 from yuyan.commands.pretrained import Pretrained
 from yuyan.config import COMMAND_LINE, Config, Place, Seed, dump, fingerprint, flatten, load_config, to_yaml
 from yuyan.errors import ConfigError, InputError
-from yuyan.generate import Decoding, Sampling
+from yuyan.generate.sampling import Samples
 from yuyan.models.presets import Auto, ModelConfig
 from yuyan.nn.adapt import Adapt, Full, Lora
 from yuyan.objectives import Distil, NextToken, ObjectiveConfig
@@ -158,7 +158,7 @@ class RunConfig(Config):
     """How to train it."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """How to measure it on the way."""
-    generate: Decoding = Sampling()
+    generate: Samples = Samples()
     """How to write samples."""
 
     @model_validator(mode="after")

@@ -6,9 +6,9 @@ from yuyan.generate.engine import Engine, Request
 from yuyan.generate.forward import PlainForward
 from yuyan.generate.sampling import Greedy, Sampling
 from yuyan.generate.search import Done, Event, Token
-from yuyan.generate.strategy import Decoding, decoding
+from yuyan.generate.strategy import decoding
 
 __all__ = [
-    "Beam", "Contrastive", "Decoding", "Done", "Engine", "Event", "Greedy", "PlainForward", "Request", "Sampling", "Token",
+    "Beam", "Contrastive", "Done", "Engine", "Event", "Greedy", "PlainForward", "Request", "Sampling", "Token",
     "decoding",
 ]  # fmt: skip

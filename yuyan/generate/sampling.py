@@ -14,11 +14,26 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from yuyan.config import Seed
+from yuyan.config import Config, Seed
 from yuyan.generate.settings import MOST_TEXTS, Settings
 from yuyan.generate.speculation import Speculation
 
 FORBIDDEN = float("-inf")
+
+
+class Samples(Config):
+    """The few keys of sampling that a run needs to show what it has learnt."""
+
+    temperature: float = Field(0.8, ge=0, allow_inf_nan=False)
+    """Divides the scores: below 1 more certain, above 1 more even; 0 takes the likeliest token."""
+    top_k: int | None = Field(None, ge=1)
+    """Only the k likeliest tokens (Fan et al. 2018)."""
+    top_p: float | None = Field(None, gt=0, le=1)
+    """Only the smallest set of tokens with this much probability together (Holtzman et al. 2020)."""
+    seed: Seed = 0
+    """The same seed gives the same text."""
+    max_tokens: int | None = Field(None, ge=1)
+    """Stop after so many new tokens; by default 200, or what fits the context."""
 
 
 class Greedy(Settings):

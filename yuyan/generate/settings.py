@@ -1,7 +1,7 @@
 """What every request may ask for, whatever the strategy: limits, rules, where to stop, what to report.
 
 Each strategy is a type that adds its own keys (`Sampling`, `Greedy`, `Beam`, `Contrastive`); together they are the
-union `Decoding` in `strategy.py`.
+union `Settings` in `strategy.py`.
 """
 
 from __future__ import annotations

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
-
-from pydantic import Discriminator, Tag
+from typing import Any
 
 from yuyan.config import build, did_you_mean
 from yuyan.errors import ConfigError
@@ -15,20 +13,6 @@ from yuyan.generate.sampling import Greedy, Sampling
 from yuyan.generate.search import LineSearch, Search, Start
 
 DEFAULT = "sampling"
-
-
-def _kind(value: object) -> str | None:
-    kind = value.get("kind", DEFAULT) if isinstance(value, Mapping) else getattr(value, "kind", None)
-    return kind if isinstance(kind, str) else None
-
-
-Decoding = Annotated[
-    Annotated[Greedy, Tag("greedy")]
-    | Annotated[Sampling, Tag("sampling")]
-    | Annotated[Beam, Tag("beam")]
-    | Annotated[Contrastive, Tag("contrastive")],
-    Discriminator(_kind),
-]
 Settings = Greedy | Sampling | Beam | Contrastive
 KINDS: dict[str, type[Settings]] = {
     "greedy": Greedy, "sampling": Sampling, "beam": Beam, "contrastive": Contrastive,
