@@ -4,8 +4,11 @@ GPT-2 small, BERT base and T5 small with random weights, which are the same on b
 two threads. `forward` is the scores of every position without gradients; `training` is the summed loss and its gradients,
 each side by its own means (ours never holds all scores; of BERT 15 % of the positions are labels). Dropout is off. Ours and
 the peer take turns; a figure is the median, in tokens per second of wall time, and the ratio of processor times is
-beside it, which a busy machine disturbs less. The causal path must run on PyTorch's fused kernel, without a mask tensor: the
-output says whether it does. The last line is JSON.
+beside it, which a busy machine disturbs less. "padded" is a batch of unequal texts with its attention mask; tokens are
+real tokens. The peer has `attn_implementation="sdpa"`, both keep freed memory (yuyan.train.allocator), and `--peer-onednn`
+also gives the peer's float32 products to oneDNN, which ours ask of their own accord. `MiB` is the most memory that
+PyTorch's tensors took beyond the weights, in one pass before the timed ones. The causal path must get no mask tensor,
+and run on PyTorch's fused kernel or on ours in blocks: the output says which. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import yuyan  # noqa: F401  # sets how threads wait, before torch is there
 
@@ -27,12 +31,14 @@ import yuyan  # noqa: F401  # sets how threads wait, before torch is there
 import torch
 import transformers
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.profiler import ProfilerActivity, profile
 
 from yuyan.hub import read_model
 from yuyan.models.network import NetworkModule
+from yuyan.nn import attend, attention
 from yuyan.nn.linear_cross_entropy import IGNORE
 from yuyan.objectives.base import sparse_token_loss, token_loss
+from yuyan.train.allocator import keep_freed_memory
 
 Batch = dict[str, Tensor]
 Row = dict[str, Any]
@@ -54,6 +60,8 @@ class Case(NamedTuple):
     """Share of the positions that are labels."""
     target: int = 0
     """Length of what a decoder beside an encoder writes."""
+    padded: bool = False
+    """Whether texts are of unequal lengths."""
 
 
 def gpt2(quick: bool) -> Any:
@@ -80,30 +88,41 @@ def t5(quick: bool) -> Any:
 CASES = (
     Case("GPT-2 small", gpt2, 2, 256, causal=True, labelled=1.0),
     Case("BERT base", bert, 4, 128, causal=False, labelled=0.15),
+    Case("BERT base padded", bert, 4, 128, causal=False, labelled=0.15, padded=True),
     Case("T5 small", t5, 4, 128, causal=False, labelled=1.0, target=64),
+    Case("T5 small padded", t5, 4, 128, causal=False, labelled=1.0, target=64, padded=True),
 )
 
 
 def batch_of(case: Case, vocab_size: int) -> Batch:
-    """Random texts and labels."""
+    """Random texts and labels; padded, row i of n has (n - i) / n of the length."""
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(5, vocab_size, (case.rows, case.length), generator=generator)
+    batch: Batch = {"input_ids": ids}
+    if case.padded:
+        lengths = torch.arange(case.rows, 0, -1) * case.length // case.rows
+        batch["attention_mask"] = (torch.arange(case.length) < lengths[:, None]).long()
+        batch["input_ids"] = ids = ids * batch["attention_mask"]
     if case.target:
         targets = torch.randint(5, vocab_size, (case.rows, case.target), generator=generator)
-        return {"input_ids": ids, "decoder_input_ids": targets, "labels": targets.roll(-1, 1)}
+        return {**batch, "decoder_input_ids": targets, "labels": targets.roll(-1, 1)}
     if case.causal:
-        return {"input_ids": ids, "labels": ids.roll(-1, 1)}
+        return {**batch, "labels": ids.roll(-1, 1)}
     chosen = torch.rand(ids.shape, generator=generator) < case.labelled
-    return {"input_ids": ids, "labels": ids.masked_fill(~chosen, IGNORE)}
+    if case.padded:
+        chosen &= batch["attention_mask"].bool()
+    return {**batch, "labels": ids.masked_fill(~chosen, IGNORE)}
 
 
 # ---------------------------------------------------------------- what is timed
 
 
 def our_hidden(model: NetworkModule, batch: Batch) -> Tensor:
+    mask = batch.get("attention_mask")
     if "decoder_input_ids" in batch:
-        return model.decode(batch["decoder_input_ids"], memory=model.encode(batch["input_ids"]))
-    return model.read(batch["input_ids"])
+        memory = model.encode(batch["input_ids"], mask)
+        return model.decode(batch["decoder_input_ids"], memory=memory, memory_mask=mask)
+    return model.read(batch["input_ids"], mask)
 
 
 def our_loss(model: NetworkModule, batch: Batch, case: Case) -> Tensor:
@@ -151,36 +170,33 @@ def alternate(repeats: int, *works: Callable[[], object]) -> list[Timed]:
     return [Timed(*(statistics.median(column) for column in zip(*times, strict=True))) for times in spent]
 
 
-class Operators(TorchDispatchMode):
-    """The names of the operators that PyTorch runs."""
+def most_memory(model: Any, work: Callable[[], object]) -> int:
+    """The most bytes that PyTorch had allocated at once in one pass, beyond what there was before it."""
+    model.zero_grad(set_to_none=True)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        work()
+    alive = most = 0
+    events = profiled.profiler.kineto_results.events()
+    for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
+        alive += event.nbytes()
+        most = max(most, alive)
+    return most
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: set[str] = set()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.names.add(func.name())
-        return func(*args, **(kwargs or {}))
+def attention_of(model: NetworkModule, batch: Batch) -> set[str]:
+    """How ours computes attention in a pass like this: fused or in blocks, and whether it was given a mask."""
+    kinds: set[str] = set()
 
+    def watched(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **settings: Any) -> Tensor:
+        blocked = settings["dropout"] == 0.0 and attend._blocked_is_faster(query, key, value, mask)
+        plain = not blocked and mask is not None and mask.requires_grad and torch.is_grad_enabled()
+        kind = "blocked" if blocked else "plain" if plain else "fused"
+        kinds.add(kind if mask is None else f"{kind}+mask")
+        return attend.attend(query, key, value, mask, **settings)
 
-def is_fused(model: NetworkModule, batch: Batch, *, training: bool) -> bool:
-    """Whether attention runs on PyTorch's fused kernel, or on our own for a backward pass in bfloat16."""
-    if training:
-        names = {node.name() for node in nodes(our_hidden(model, batch).grad_fn)}
-        return any("FlashAttention" in name or "BlockedCausal" in name for name in names)
-    with torch.no_grad(), Operators() as operators:
+    with mock.patch.object(attention, "attend", watched):
         our_hidden(model, batch)
-    return any("flash_attention" in name for name in operators.names)
-
-
-def nodes(root: Any) -> set[Any]:
-    """All of a backward graph."""
-    found, left = set(), [root]
-    while left:
-        if (node := left.pop()) is not None and node not in found:
-            found.add(node)
-            left += [child for child, _ in node.next_functions]
-    return found
+    return kinds
 
 
 # ---------------------------------------------------------------- one case
@@ -189,6 +205,7 @@ def nodes(root: Any) -> set[Any]:
 def bench_case(case: Case, quick: bool, threads: list[int], repeats: int) -> list[Row]:
     torch.manual_seed(0)
     theirs = case.make(quick).eval()
+    theirs.set_attn_implementation("sdpa")
     with tempfile.TemporaryDirectory() as folder:
         theirs.save_pretrained(folder)
         ours = read_model(Path(folder))
@@ -213,10 +230,14 @@ def forward(case: Case, ours: NetworkModule, theirs: Any, batch: Batch, repeats:
     def other() -> Tensor:
         return their_scores(theirs, batch)
 
+    with torch.no_grad():
+        kinds = attention_of(ours, batch)
     first, second = mine().float(), other().float()
+    if case.padded and not case.target:  # what stands at padding means nothing
+        first, second = (x[batch["attention_mask"].bool()] for x in (first, second))
     difference = float((first - second).abs().max() / second.abs().max())
-    fused = is_fused(ours, batch, training=False)
-    return report(case, "forward", ours, alternate(repeats, mine, other), difference, fused)
+    memory = most_memory(ours, mine), most_memory(theirs, other)
+    return report(case, "forward", ours, batch, alternate(repeats, mine, other), difference, kinds, memory)
 
 
 def training(case: Case, ours: NetworkModule, theirs: Any, batch: Batch, repeats: int) -> Row:
@@ -226,27 +247,34 @@ def training(case: Case, ours: NetworkModule, theirs: Any, batch: Batch, repeats
     def other() -> float:
         return train(theirs, lambda: their_loss(theirs, batch))
 
+    kinds = attention_of(ours, batch)
     difference = abs(mine() - other()) / abs(other())
-    fused = is_fused(ours, batch, training=True)
-    return report(case, "training", ours, alternate(repeats, mine, other), difference, fused)
+    memory = most_memory(ours, mine), most_memory(theirs, other)
+    return report(case, "training", ours, batch, alternate(repeats, mine, other), difference, kinds, memory)
 
 
-def report(case: Case, what: str, ours: NetworkModule, times: list[Timed], difference: float, fused: bool) -> Row:
+def report(
+    case: Case, what: str, ours: NetworkModule, batch: Batch, times: list[Timed], difference: float, kinds: set[str],
+    memory: tuple[int, int],
+) -> Row:  # fmt: skip
     """One line of the table."""
     mine, other = times
-    dtype, tokens = next(ours.parameters()).dtype, case.rows * (case.length + case.target)
+    read = int(batch["attention_mask"].sum()) if case.padded else case.rows * case.length
+    dtype, tokens = next(ours.parameters()).dtype, read + case.rows * case.target
     name = f"{case.name}, {what}, {str(dtype).removeprefix('torch.')}, {torch.get_num_threads()} threads"
     row: Row = {
         "name": name, "unit": "tokens/s", "ours": tokens / mine.wall, "peer": PEER, "peer_value": tokens / other.wall,
         "ratio": other.wall / mine.wall, "processor_ratio": other.processor / mine.processor,
-        "equal_output": difference < TOLERANCE[dtype], "difference": difference, "fused_attention": fused,
+        "equal_output": difference < TOLERANCE[dtype], "difference": difference, "attention": sorted(kinds),
+        "memory": memory[0], "peer_memory": memory[1],
     }  # fmt: skip
     print(
-        f"{name:46} {row['ours']:9,.0f} tokens/s  theirs {row['peer_value']:9,.0f}  ratio {row['ratio']:.2f}"
-        f" (processor {row['processor_ratio']:.2f})  difference {difference:.0e}  fused {fused}",
+        f"{name:50} {row['ours']:7,.0f} tokens/s  theirs {row['peer_value']:7,.0f}  ratio {row['ratio']:.2f}"
+        f" (processor {row['processor_ratio']:.2f})  MiB {memory[0] >> 20} / {memory[1] >> 20}"
+        f"  difference {difference:.0e}  {' '.join(sorted(kinds))}",
         flush=True,
     )
-    if case.causal and not fused:
+    if case.causal and kinds not in ({"fused"}, {"blocked"}):
         print(f"{name}: the causal path lost the fused kernel", file=sys.stderr)
     return row
 
@@ -255,7 +283,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two layers, shorter texts, three turns")
     parser.add_argument("--only", help="a case by the beginning of its name: gpt, bert, t5")
+    parser.add_argument("--peer-onednn", action="store_true", help="float32 products of the peer through oneDNN too")
     settings = parser.parse_args()
+    keep_freed_memory()
+    if settings.peer_onednn:  # for the whole process; ours does not depend on it
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -266,7 +298,7 @@ def main() -> None:
             continue
         if settings.quick:
             case = case._replace(rows=2, length=case.length // 2, target=case.target // 2)
-        rows += bench_case(case, settings.quick, threads, repeats=3 if settings.quick else 7)
+        rows += bench_case(case, settings.quick, threads, repeats=3 if settings.quick else 5)
     print(json.dumps({"bench": "models", "rows": rows}))
 
 

@@ -137,7 +137,7 @@ def _layer(stack: Stack, hidden: int, context: int, number_bytes: int) -> float:
     parts = 3 if stack.cross else 2
     numbers = parts * hidden * 2  # what each norm keeps, and what the products after it read
     numbers += parts * hidden if stack.dropout else 0
-    causal = isinstance(stack.mask, Causal)
+    causal = isinstance(stack.mask, Causal) and not isinstance(stack.position, RelativeBias | Alibi)
     kept = numbers * number_bytes + _attention(stack, stack.heads, context, number_bytes, causal)
     if stack.cross:
         kept += _attention(stack, stack.heads, context, number_bytes, causal=False, own=False)
@@ -150,10 +150,11 @@ def _attention(stack: Stack, heads: Heads, context: int, number_bytes: int, caus
     kept = (2 * query + 2 * key + (query + key if heads.qk_norm else 0)) * number_bytes
     if heads.dropout:
         return kept + 3 * heads.count * context * FLOAT32  # the plain kernel keeps weights, mask and result
+    if number_bytes < FLOAT32 and context <= LONGEST_BLOCKED:  # in blocks, whose probabilities are kept
+        seen = (context + min(context, block_size(context))) / 2 if causal else context
+        return kept + heads.count * seen * number_bytes
     if own and isinstance(stack.position, RelativeBias):
         return kept + heads.count * context * FLOAT32  # a learned bias keeps the fused kernel away
-    if causal and number_bytes < FLOAT32 and context <= LONGEST_BLOCKED and not isinstance(stack.position, Alibi):
-        return kept + heads.count * (context + min(context, block_size(context))) / 2 * number_bytes
     return kept
 
 

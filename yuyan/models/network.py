@@ -21,6 +21,7 @@ from yuyan.nn.cache import NoCache
 from yuyan.nn.embed import Embedding, EmbeddingModule
 from yuyan.nn.head import Head, LabelHead, LanguageModelHead, pool
 from yuyan.nn.initialise import Initialisation, initialise
+from yuyan.nn.linear import linear
 from yuyan.nn.recurrent import Recurrent, RecurrentModule
 from yuyan.nn.stack import Stack, StackModule
 from yuyan.nn.transforms import under_transform
@@ -171,7 +172,7 @@ class NetworkModule(nn.Module):
     def score(self, hidden: Tensor) -> Tensor:
         """(B, T, D) hidden states to (B, T, V) scores, the logarithms of unnormalised probabilities."""
         weight, bias = self.output_projection()
-        scores = F.linear(self.before_projection(hidden), weight, bias)
+        scores = linear(self.before_projection(hidden), weight, bias)
         return scores if self.head is None else self.head.after_projection(scores)
 
     def before_projection(self, hidden: Tensor) -> Tensor:

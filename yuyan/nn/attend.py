@@ -1,21 +1,26 @@
 """The kernel under every attention: softmax(Q K^T * scale + mask) V, by the fastest means that is exact.
 
-PyTorch's fused kernel is the means everywhere but in one place: its backward pass in bfloat16 on a CPU runs at a few
-per cent of what the processor's matrix products reach. There a causal attention is computed in blocks of queries, each
-against the keys it may see, with products that run at full speed; the probabilities are kept for the backward pass.
+In float32 that is PyTorch's fused kernel. In bfloat16 on a CPU its products run at a fifth of what the processor reaches, and
+its backward pass at a few per cent. There attention is computed in blocks of queries, each against the keys it may
+see, with products that run at full speed; for a backward pass the probabilities are kept.
 
-Shapes: B batch, H heads, T tokens, K head size.
+Shapes: B batch, H heads, T tokens, S keys, K head size; N = B x H.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from yuyan.nn.transforms import under_transform
+
 LONGEST_BLOCKED = 2048  # the kept probabilities grow with the square of the length
+LARGEST_BLOCK = 1 << 25  # scores of one block, 64 MiB
 
 
 def attend(
@@ -23,14 +28,16 @@ def attend(
 ) -> Tensor:
     """(B, H, T, K) queries on (B, G, S, K) keys and values, G heads shared by H / G queries each.
 
-    `mask` as in `scaled_dot_product_attention`; with `causal` query t sees the keys up to t.
+    `mask` as in `scaled_dot_product_attention`, with four axes; with `causal` query t sees the keys up to t.
     """
-    if causal and mask is None and dropout == 0.0 and _blocked_is_faster(query, key):
+    if dropout == 0.0 and (mask is None or not causal) and _blocked_is_faster(query, key, value, mask):
         shared = query.shape[1] // key.shape[1]
         if shared > 1:
             key, value = (x.repeat_interleave(shared, dim=1) for x in (key, value))
         scale = query.shape[-1] ** -0.5 if scale is None else scale
-        result: Tensor = BlockedCausal.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
+        if not _differentiated(query, key, value, mask):
+            return _forward(query, key, value, mask, causal, scale, None)
+        result: Tensor = Blocked.apply(query, key, value, mask, causal, scale)  # type: ignore[no-untyped-call]
         return result
     return F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=causal, scale=scale, dropout_p=dropout,
@@ -38,54 +45,131 @@ def attend(
     )  # fmt: skip
 
 
-def _blocked_is_faster(query: Tensor, key: Tensor) -> bool:
+def _blocked_is_faster(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:
+    batch, heads, queries, _ = query.shape
+    keys = key.shape[2]
     return (
         query.device.type == "cpu"
         and query.dtype == torch.bfloat16
-        and query.requires_grad
-        and torch.is_grad_enabled()
-        and query.shape[2] == key.shape[2] <= LONGEST_BLOCKED
-        and not torch.compiler.is_compiling()
+        and batch * heads * min(block_size(queries), queries) * keys <= LARGEST_BLOCK
+        and (keys <= LONGEST_BLOCKED or not _differentiated(query, key, value, mask))
+        and not under_transform()
     )
 
 
-class BlockedCausal(torch.autograd.Function):
-    """Causal attention in blocks of queries; softmax in float32."""
+def _differentiated(*tensors: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
+def _forward(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float,
+    kept: list[Tensor] | None,
+) -> Tensor:  # fmt: skip
+    """Block after block; the probabilities of each are added to `kept`."""
+    batch, heads, queries, _ = query.shape
+    query, key, value = _joined(query, key, value)
+    outputs = []
+    for rows, seen in _blocks(queries, key.shape[1], causal):
+        part = mask[:, :, rows] if mask is not None and mask.shape[2] > 1 else mask
+        numbers = None if part is None or part.dtype == torch.bool else part
+        scores = _scores(query[:, rows], key[:, seen], scale, numbers, heads)
+        if causal:
+            size = rows.stop - rows.start
+            later = torch.ones(size, size, dtype=torch.bool, device=scores.device).triu(1)
+            scores[..., rows].masked_fill_(later, float("-inf"))
+        if part is not None and part.dtype == torch.bool:
+            scores.view(batch, heads, -1, scores.shape[-1]).masked_fill_(~part, float("-inf"))
+        weights = torch.softmax(scores, -1)  # sums in float32 whatever its input is
+        outputs.append(torch.bmm(weights, value[:, seen]))
+        if kept is not None:
+            kept.append(weights)
+    return _one(outputs).view(batch, heads, queries, -1)
+
+
+def _scores(query: Tensor, key: Tensor, scale: float, added: Tensor | None, heads: int) -> Tensor:
+    """(N, T, S): Q K^T * scale + added, rounded to bfloat16 once."""
+    if added is None:
+        if math.frexp(scale)[0] == 0.5:  # a power of two changes no digit
+            scores = torch.bmm(query, key.transpose(1, 2))
+            return scores if scale == 1.0 else scores.mul_(scale)
+        return torch.baddbmm(query.new_empty(1), query, key.transpose(1, 2), beta=0, alpha=scale)
+    shape = (query.shape[0] // heads, heads, query.shape[1], key.shape[1])
+    return torch.baddbmm(added.expand(shape).flatten(0, 1), query, key.transpose(1, 2), alpha=scale)
+
+
+class Blocked(torch.autograd.Function):
+    """Attention in blocks of queries; gradients of the mask too, where it is numbers (T5's bias)."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
-        length, size = query.shape[2], block_size(query.shape[2])
-        output, kept = torch.empty_like(query), []
-        later = torch.ones(size, size, dtype=torch.bool, device=query.device).triu(1)
-        for start in range(0, length, size):
-            stop = min(start + size, length)
-            scores = torch.matmul(query[:, :, start:stop], key[:, :, :stop].transpose(2, 3)).float().mul_(scale)
-            scores[..., start:].masked_fill_(later[: stop - start, : stop - start], float("-inf"))
-            weights = torch.softmax(scores, -1).to(query.dtype)
-            output[:, :, start:stop] = torch.matmul(weights, value[:, :, :stop])
-            kept.append(weights)
-        ctx.save_for_backward(query, key, value, *kept)
-        ctx.scale = scale
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float
+    ) -> Tensor:
+        kept: list[Tensor] = []
+        output = _forward(query, key, value, mask, causal, scale, kept)
+        ctx.save_for_backward(query, key, value, mask, *kept)
+        ctx.causal, ctx.scale = causal, scale
         return output
 
     @staticmethod
-    def backward(ctx: Any, d_output: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        query, key, value, *kept = ctx.saved_tensors
-        d_output, size = d_output.contiguous(), block_size(query.shape[2])
-        d_query = torch.empty_like(query)
-        d_key, d_value = (torch.zeros(x.shape, dtype=torch.float32, device=x.device) for x in (key, value))
-        for block, weights in enumerate(kept):
-            rows = slice(block * size, min((block + 1) * size, query.shape[2]))
-            d_rows, seen = d_output[:, :, rows], slice(0, rows.stop)
-            d_weights = torch.matmul(d_rows, value[:, :, seen].transpose(2, 3))
-            d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype).mul_(ctx.scale)
-            d_query[:, :, rows] = torch.matmul(d_scores, key[:, :, seen])
-            d_key[:, :, seen] += torch.matmul(d_scores.transpose(2, 3), query[:, :, rows])
-            d_value[:, :, seen] += torch.matmul(weights.transpose(2, 3), d_rows)
-        return d_query, d_key.to(key.dtype), d_value.to(value.dtype), None
+    def backward(ctx: Any, d_output: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, mask, *kept = ctx.saved_tensors
+        shapes = [x.shape for x in (query, key, value)]
+        query, key, value, d_output = _joined(query, key, value, d_output)
+        blocks = _blocks(query.shape[1], key.shape[1], ctx.causal)
+        d_queries, d_masks, d_key, d_value = [], [], None, None
+        for (rows, seen), weights in zip(reversed(blocks), reversed(kept), strict=True):  # the last one sees all keys
+            d_rows = d_output[:, rows]
+            d_weights = torch.bmm(d_rows, value[:, seen].transpose(1, 2))
+            d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
+            if ctx.needs_input_grad[3]:
+                d_masks.append(_mask_gradient(d_scores.view(*shapes[0][:2], *d_scores.shape[1:]), mask))
+            d_queries.append(torch.bmm(d_scores, key[:, seen]).mul_(ctx.scale))
+            d_block = torch.bmm(d_scores.transpose(1, 2), query[:, rows]).mul_(ctx.scale)
+            d_key = _added(d_key, seen, d_block, len(blocks))
+            d_value = _added(d_value, seen, torch.bmm(weights.transpose(1, 2), d_rows), len(blocks))
+        assert d_key is not None and d_value is not None
+        gradients = (_one(d_queries[::-1]), d_key.to(key.dtype), d_value.to(value.dtype))
+        return *(g.view(shape) for g, shape in zip(gradients, shapes, strict=True)), _whole(d_masks, mask), None, None
+
+
+def _joined(*tensors: Tensor) -> list[Tensor]:
+    """(B, H, T, K) as (N, T, K), which products run fastest on."""
+    return [x.contiguous().flatten(0, 1) for x in tensors]
+
+
+def _one(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)
+
+
+def _added(total: Tensor | None, seen: slice, part: Tensor, blocks: int) -> Tensor:
+    """The running sum over blocks of queries, in float32; of one block there is nothing to sum."""
+    if total is None:
+        return part if blocks == 1 else part.float()
+    total[:, seen] += part
+    return total
+
+
+def _mask_gradient(d_scores: Tensor, mask: Tensor) -> Tensor:
+    """(B, H, T, S) summed over the axes that the mask has not, in float32."""
+    absent = [axis for axis in range(4) if mask.shape[axis] == 1 != d_scores.shape[axis]]
+    return d_scores.sum(absent, keepdim=True, dtype=torch.float32) if absent else d_scores.float()
+
+
+def _whole(parts: list[Tensor], mask: Tensor | None) -> Tensor | None:
+    """The mask's gradient from those of the blocks, the last block first."""
+    if not parts or mask is None:
+        return None
+    total = torch.cat(parts[::-1], dim=2) if mask.shape[2] > 1 else torch.stack(parts).sum(0)
+    return total.to(mask.dtype)
+
+
+def _blocks(queries: int, keys: int, causal: bool) -> list[tuple[slice, slice]]:
+    """The queries of each block, and the keys that they may see."""
+    size = block_size(queries)
+    rows = [slice(start, min(start + size, queries)) for start in range(0, queries, size)]
+    return [(block, slice(0, block.stop if causal else keys)) for block in rows]
 
 
 def block_size(length: int) -> int:
-    """Queries of one block: small enough to skip most of what is masked, large enough for fast products."""
+    """Queries of one block: small enough to skip most of what a causal mask hides, large enough for fast products."""
     return 64 if length <= 256 else 128

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from yuyan.config import Config
 from yuyan.nn.attend import attend
 from yuyan.nn.cache import NoCache, Pair
+from yuyan.nn.linear import Linear
 from yuyan.nn.mask import Mask, Places, allowed
 from yuyan.nn.norm import Norm
 from yuyan.nn.position import PositionModule
@@ -106,10 +107,10 @@ class Attention(nn.Module):
         assert heads.head_size and heads.key_value_heads and heads.output_bias is not None
         self.head_size = heads.head_size
         query_size, key_size = heads.count * heads.head_size, heads.key_value_heads * heads.head_size
-        self.q_proj = nn.Linear(hidden_size, query_size, bias=heads.bias)
-        self.k_proj = nn.Linear(hidden_size, key_size, bias=heads.bias)
-        self.v_proj = nn.Linear(hidden_size, key_size, bias=heads.bias)
-        self.o_proj = nn.Linear(query_size, hidden_size, bias=heads.output_bias)
+        self.q_proj = Linear(hidden_size, query_size, bias=heads.bias)
+        self.k_proj = Linear(hidden_size, key_size, bias=heads.bias)
+        self.v_proj = Linear(hidden_size, key_size, bias=heads.bias)
+        self.o_proj = Linear(query_size, hidden_size, bias=heads.output_bias)
         self.q_norm = heads.qk_norm.build(heads.head_size) if heads.qk_norm else nn.Identity()
         self.k_norm = heads.qk_norm.build(heads.head_size) if heads.qk_norm else nn.Identity()
 

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from yuyan.config import Config
+from yuyan.nn.linear import Fused, Linear
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "relu2", "tanh"]
 
@@ -35,6 +36,21 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "relu2": relu2,
     "tanh": F.tanh,
 }
+
+FUSED: dict[Activation, Fused] = {
+    "relu": ("relu", ""),
+    "gelu": ("gelu", "none"),
+    "gelu_tanh": ("gelu", "tanh"),
+    "silu": ("swish", ""),
+}
+"""Those that a product can be joined with (yuyan.nn.linear)."""
+
+
+def activated(layer: nn.Module, x: Tensor, activation: Activation) -> Tensor:
+    """The activation of a layer's output, in one pass where the layer can."""
+    if type(layer) is Linear:  # and not what stands in its place, as an adapter
+        return layer.activated(x, ACTIVATIONS[activation], FUSED.get(activation))
+    return ACTIVATIONS[activation](layer(x))
 
 
 class Mlp(Config):
@@ -59,13 +75,13 @@ class MlpModule(nn.Module):
 
     def __init__(self, config: Mlp, hidden_size: int):
         super().__init__()
-        self.up_proj = nn.Linear(hidden_size, config.intermediate_size, bias=config.bias)
-        self.down_proj = nn.Linear(config.intermediate_size, hidden_size, bias=config.bias)
+        self.up_proj = Linear(hidden_size, config.intermediate_size, bias=config.bias)
+        self.down_proj = Linear(config.intermediate_size, hidden_size, bias=config.bias)
         self.dropout = nn.Dropout(config.dropout)
-        self.activation = ACTIVATIONS[config.activation]
+        self.activation: Activation = config.activation
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden: Tensor = self.down_proj(self.dropout(self.activation(self.up_proj(x))))
+        hidden: Tensor = self.down_proj(self.dropout(activated(self.up_proj, x, self.activation)))
         return hidden
 
 
@@ -91,14 +107,14 @@ class GatedModule(nn.Module):
 
     def __init__(self, config: Gated, hidden_size: int):
         super().__init__()
-        self.gate_proj = nn.Linear(hidden_size, config.intermediate_size, bias=config.bias)
-        self.up_proj = nn.Linear(hidden_size, config.intermediate_size, bias=config.bias)
-        self.down_proj = nn.Linear(config.intermediate_size, hidden_size, bias=config.bias)
+        self.gate_proj = Linear(hidden_size, config.intermediate_size, bias=config.bias)
+        self.up_proj = Linear(hidden_size, config.intermediate_size, bias=config.bias)
+        self.down_proj = Linear(config.intermediate_size, hidden_size, bias=config.bias)
         self.dropout = nn.Dropout(config.dropout)
-        self.activation = ACTIVATIONS[config.activation]
+        self.activation: Activation = config.activation
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden: Tensor = self.down_proj(self.dropout(self.activation(self.gate_proj(x)) * self.up_proj(x)))
+        hidden: Tensor = self.down_proj(self.dropout(activated(self.gate_proj, x, self.activation) * self.up_proj(x)))
         return hidden
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from yuyan.config import Config
 from yuyan.nn.ffn import ACTIVATIONS, Activation
+from yuyan.nn.linear import Linear
 from yuyan.nn.norm import LayerNorm, Norm
 
 Projection = tuple[Tensor, Tensor | None]
@@ -142,8 +143,8 @@ class LanguageModelHeadModule(HeadModule):
         super().__init__()
         self.scale = hidden_size**-0.5 if config.scaled else 1.0
         down = config.tied and embedding_size != hidden_size
-        self.proj = nn.Linear(hidden_size, embedding_size, bias=False) if down else nn.Identity()
-        self.output = None if config.tied else nn.Linear(hidden_size, vocab_size, bias=config.bias)
+        self.proj = Linear(hidden_size, embedding_size, bias=False) if down else nn.Identity()
+        self.output = None if config.tied else Linear(hidden_size, vocab_size, bias=config.bias)
         self.bias = nn.Parameter(torch.zeros(vocab_size)) if config.bias and config.tied else None
 
     def before_projection(self, hidden: Tensor) -> Tensor:
@@ -159,10 +160,10 @@ class MaskedHeadModule(HeadModule):
 
     def __init__(self, config: MaskedHead, vocab_size: int, hidden_size: int, embedding_size: int):
         super().__init__()
-        self.dense = nn.Linear(hidden_size, embedding_size, bias=config.dense_bias)
+        self.dense = Linear(hidden_size, embedding_size, bias=config.dense_bias)
         self.activation = ACTIVATIONS[config.activation]
         self.norm = config.norm.build(embedding_size)
-        self.output = None if config.tied else nn.Linear(embedding_size, vocab_size, bias=False)
+        self.output = None if config.tied else Linear(embedding_size, vocab_size, bias=False)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
 
     def before_projection(self, hidden: Tensor) -> Tensor:
@@ -178,9 +179,9 @@ class ReplacedHeadModule(HeadModule):
 
     def __init__(self, config: ReplacedHead, hidden_size: int):
         super().__init__()
-        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dense = Linear(hidden_size, hidden_size)
         self.activation = ACTIVATIONS[config.activation]
-        self.output = nn.Linear(hidden_size, 1)
+        self.output = Linear(hidden_size, 1)
 
     def before_projection(self, hidden: Tensor) -> Tensor:
         out: Tensor = self.activation(self.dense(hidden))
@@ -195,7 +196,7 @@ class PoolerHeadModule(HeadModule):
 
     def __init__(self, hidden_size: int):
         super().__init__()
-        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dense = Linear(hidden_size, hidden_size)
 
     def output_projection(self, embedding: Tensor) -> Projection:
         return self.dense.weight, self.dense.bias
@@ -210,11 +211,11 @@ class LabelHeadModule(HeadModule):
     def __init__(self, config: LabelHead, hidden_size: int):
         super().__init__()
         layer = config.activation is not None
-        self.dense = nn.Linear(hidden_size, hidden_size, bias=config.layer_bias) if layer else nn.Identity()
+        self.dense = Linear(hidden_size, hidden_size, bias=config.layer_bias) if layer else nn.Identity()
         self.activation = ACTIVATIONS[config.activation] if config.activation else nn.Identity()
         self.norm = config.norm.build(hidden_size) if config.norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
-        self.output = nn.Linear(hidden_size, len(config.labels), bias=config.bias)
+        self.output = Linear(hidden_size, len(config.labels), bias=config.bias)
 
     def before_projection(self, hidden: Tensor) -> Tensor:
         out: Tensor = self.dropout(self.norm(self.activation(self.dense(hidden))))

@@ -20,6 +20,7 @@ from pydantic import Field
 from torch import Tensor
 
 from yuyan.config import Config
+from yuyan.nn.linear import linear
 
 IGNORE = -100
 CHUNK_ELEMENTS = 1 << 21  # scores of one chunk: 8 MiB in float32, about what the caches of one core complex hold
@@ -116,7 +117,8 @@ def _sweep(
     loss = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
     if not with_gradients:
         for part in _chunks(labels, weight):
-            loss[part] = naive_linear_cross_entropy(hidden[part], weight, bias, labels[part])
+            scores = linear(hidden[part], weight, bias).float()
+            loss[part] = F.cross_entropy(scores, labels[part], ignore_index=IGNORE, reduction="none")
         return loss, [None, None, None]
     d_hidden, d_weight = torch.empty_like(hidden), None
     d_bias = None if bias is None else torch.zeros(bias.shape, dtype=torch.float32, device=bias.device)
@@ -124,7 +126,7 @@ def _sweep(
     factor = None if scale is None and bool(scored.all()) else scored if scale is None else scored * scale
     for part in _chunks(labels, weight):
         target = labels[part].clamp(min=0)[:, None]
-        scores = F.linear(hidden[part], weight, bias).float()
+        scores = linear(hidden[part], weight, bias).float()
         p = torch.softmax(scores, 1)
         # exp is most of the work here, so it is done once: the largest p is at least 1 / V, and its logarithm exact
         log_sum = scores.amax(1, keepdim=True) - p.amax(1, keepdim=True).log_()
@@ -136,7 +138,7 @@ def _sweep(
         if d_bias is not None:
             d_bias += d_scores.sum(0)
         d_scores = d_scores.to(weight.dtype)
-        torch.mm(d_scores, weight, out=d_hidden[part])
+        d_hidden[part] = linear(d_scores, weight.t())
         if not frozen:
             d_weight = _added(d_weight, d_scores.t(), hidden[part])
     return loss, [
@@ -158,7 +160,7 @@ def _d_scores(p: Tensor, log_sum: Tensor, target: Tensor, trained: CrossEntropy)
 def _added(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
     """total + left @ right, summed in float32; the first product is left as it is, since it may be the only one."""
     if total is None:
-        return left @ right
+        return linear(left, right.t())
     if total.dtype.itemsize < 4:
         total = total.float()
-    return total.addmm_(left, right) if total.dtype == right.dtype else total.add_(left @ right)
+    return total.add_(linear(left, right.t()))

@@ -17,6 +17,7 @@ from yuyan.config import Config
 from yuyan.nn.attention import Attention, Heads, View, memory_view, self_view
 from yuyan.nn.cache import NoCache
 from yuyan.nn.ffn import Ffn
+from yuyan.nn.linear import Linear
 from yuyan.nn.mask import Causal, Mask, Places, Window
 from yuyan.nn.norm import Norm, RMSNorm
 from yuyan.nn.position import Position, RelativeBias, Rotary
@@ -123,7 +124,7 @@ class StackModule(nn.Module):
         self.position = config.position.build(*sizes)
         own = config.local.position if config.local else None
         self.local_position = own.build(*sizes) if own else None
-        self.input_proj = nn.Linear(input_size, hidden_size) if input_size != hidden_size else nn.Identity()
+        self.input_proj = Linear(input_size, hidden_size) if input_size != hidden_size else nn.Identity()
         self.layers = nn.ModuleList(
             Block(config, hidden_size, norm_input=config.first_norm or i > 0) for i in range(config.num_layers)
         )

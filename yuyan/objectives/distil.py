@@ -27,6 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 from yuyan.config import Config, Place
 from yuyan.models.pair import Pair
+from yuyan.nn.linear import linear
 from yuyan.nn.linear_cross_entropy import CHUNK_ELEMENTS, IGNORE
 from yuyan.objectives.base import Batch, Counted, Example, Loss, Marks, TokenObjective, Vocabulary, pair_of
 from yuyan.objectives.masked import MaskedToken
@@ -95,7 +96,7 @@ class DistilObjective:
         teacher_weight: Tensor, teacher_bias: Tensor | None, weight: Tensor, bias: Tensor | None,
     ) -> Tensor:  # fmt: skip
         return distillation(
-            F.linear(teacher, teacher_weight, teacher_bias).float(), F.linear(student, weight, bias).float(), labels,
+            linear(teacher, teacher_weight, teacher_bias).float(), linear(student, weight, bias).float(), labels,
             self.temperature, self.soft_weight,
         )  # fmt: skip
 

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from yuyan.config import Config
 from yuyan.models.pair import Pair
+from yuyan.nn.linear import linear
 from yuyan.nn.linear_cross_entropy import CHUNK_ELEMENTS, IGNORE
 from yuyan.objectives.base import (
     Batch,
@@ -139,7 +140,7 @@ def draw(model: LanguageNetwork, states: Tensor, draws: Tensor) -> Tensor:
     drawn = torch.empty(len(draws), dtype=torch.int64, device=draws.device)
     size = max(16, CHUNK_ELEMENTS // weight.shape[0])
     for part in (slice(start, start + size) for start in range(0, len(draws), size)):
-        cumulative = F.linear(states[part], weight, bias).float().softmax(1).cumsum(1)
+        cumulative = linear(states[part], weight, bias).float().softmax(1).cumsum(1)
         limit = draws[part, None] * cumulative[:, -1:]
         drawn[part] = torch.searchsorted(cumulative, limit, right=True)[:, 0].clamp(max=weight.shape[0] - 1)
     return drawn

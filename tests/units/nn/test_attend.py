@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 
 from yuyan.nn import attend as module
-from yuyan.nn.attend import BlockedCausal, attend
+from yuyan.nn.attend import Blocked, attend
 
 
 @pytest.mark.parametrize("length", [1, 63, 64, 65, 200, 300])
 def test_blocked_equals_fused(length: int) -> None:
     tensors = [torch.randn(2, 3, length, 16, requires_grad=True) for _ in range(3)]
     upstream = torch.randn(2, 3, length, 16)
-    ours = BlockedCausal.apply(*tensors, 0.3)
+    ours = Blocked.apply(*tensors, None, True, 0.3)
     fused = F.scaled_dot_product_attention(*tensors, is_causal=True, scale=0.3)
     torch.testing.assert_close(ours, fused, atol=1e-5, rtol=1e-5)
     for a, b in zip(
@@ -26,18 +26,55 @@ def test_blocked_equals_fused(length: int) -> None:
 def test_bfloat16_training_takes_the_blocked_way_and_stays_close(monkeypatch: pytest.MonkeyPatch) -> None:
     query, key, value = (torch.randn(2, n, 100, 16).bfloat16().requires_grad_() for n in (4, 2, 2))
     taken = []
-    monkeypatch.setattr(
-        module.BlockedCausal, "apply", lambda *a, real=BlockedCausal.apply: (taken.append(1), real(*a))[1]
-    )
+    monkeypatch.setattr(module.Blocked, "apply", lambda *a, real=Blocked.apply: (taken.append(1), real(*a))[1])
     ours = attend(query, key, value, None, causal=True, scale=None, dropout=0.0)
     assert taken
     exact = F.scaled_dot_product_attention(*(x.float() for x in (query, key, value)), is_causal=True, enable_gqa=True)
     torch.testing.assert_close(ours.float(), exact, atol=0.03, rtol=0.03)
 
 
+def masks(rows: int, heads: int, queries: int, keys: int) -> dict[str, torch.Tensor]:
+    padding = torch.ones(rows, 1, 1, keys, dtype=torch.bool)
+    padding[0, ..., keys // 2 :] = False
+    return {
+        "padding": padding,
+        "pairs": torch.rand(rows, 1, queries, keys) > 0.3,
+        "bias": torch.randn(1, heads, queries, keys),
+        "bias of each row": torch.randn(rows, heads, queries, keys),
+        "slope": torch.randn(1, heads, 1, keys),
+    }
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.25, 1.0])
+@pytest.mark.parametrize("name", ["padding", "pairs", "bias", "bias of each row", "slope"])
+@pytest.mark.parametrize(("queries", "keys"), [(40, 40), (150, 70), (1, 9)])
+def test_blocked_with_a_mask(name: str, queries: int, keys: int, scale: float) -> None:
+    mask = masks(2, 3, queries, keys)[name]
+    mask = mask if mask.dtype == torch.bool else mask.requires_grad_()
+    tensors = [torch.randn(2, 3, n, 16, requires_grad=True) for n in (queries, keys, keys)]
+    inputs = [*tensors, *([mask] if mask.requires_grad else [])]
+    ours = Blocked.apply(*tensors, mask, False, scale)
+    plain = F.scaled_dot_product_attention(*tensors, attn_mask=mask, scale=scale)
+    torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
+    upstream = torch.randn_like(plain)
+    for a, b in zip(
+        torch.autograd.grad(ours, inputs, upstream), torch.autograd.grad(plain, inputs, upstream), strict=True
+    ):
+        torch.testing.assert_close(a, b, atol=5e-5, rtol=1e-4)
+
+
+def test_bfloat16_without_gradients_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.Blocked, "apply", lambda *a: pytest.fail("there is nothing to differentiate"))
+    query = torch.randn(2, 4, 100, 16).bfloat16()
+    with torch.no_grad():
+        ours = attend(query, query, query, None, causal=True, scale=None, dropout=0.0)
+    exact = F.scaled_dot_product_attention(*(query.float(),) * 3, is_causal=True)
+    torch.testing.assert_close(ours.float(), exact, atol=0.03, rtol=0.03)
+
+
 def test_elsewhere_the_fused_kernel_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.BlockedCausal, "apply", lambda *a: pytest.fail("float32 has a fast fused kernel"))
+    monkeypatch.setattr(module, "_forward", lambda *a: pytest.fail("float32 has a fast fused kernel"))
     query = torch.randn(2, 2, 8, 4, requires_grad=True)
     attend(query, query, query, None, causal=True, scale=None, dropout=0.0)
-    with torch.no_grad():
-        attend(*(query.bfloat16(),) * 3, None, causal=True, scale=None, dropout=0.0)
+    long = torch.randn(1, 1, 2049, 4).bfloat16().requires_grad_()
+    attend(long, long, long, None, causal=True, scale=None, dropout=0.0)
