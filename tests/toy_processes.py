@@ -66,7 +66,7 @@ def trained(
             mine = {k: v[world.rank * part :][:part] for k, v in uneven(number).items()}
             group = [{k: v[i : i + micro_rows] for k, v in mine.items()} for i in range(0, part, micro_rows)]
             updates.append(step(state, group))
-        found = {key: weights.whole(key).clone() for key in weights.masters}
+        found = {key: weights.whole(master).clone() for key, master in weights.masters.items()}
     if world.rank == 0:
         save_file(found, Path(out) / f"{name}.safetensors")
     world.close()

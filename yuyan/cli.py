@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from yuyan.commands.interrupt import interrupt_on_signal
-from yuyan.console import console, left_running
+from yuyan.console import complain, left_running
 from yuyan.errors import YuyanError
 from yuyan.store import to_json
 
@@ -274,7 +274,8 @@ def _run() -> int:
 
 
 def _complain(message: str) -> None:
-    console.print(f"yuyan: {message}", style="red", markup=False)
+    rank = os.environ.get("RANK", "0")
+    complain(f"yuyan: {message}" if rank == "0" else f"yuyan (rank {rank}): {message}")
 
 
 def _usage_error(error: Exception) -> int:

@@ -44,8 +44,21 @@ def warn(text: str) -> None:
     console.print(f"warning: {text}", style="yellow", markup=False)
 
 
+def mute() -> None:
+    """Say nothing any more in this process, but for `complain`: one of several speaks for all."""
+    console.quiet = True
+
+
+def complain(text: str) -> None:
+    """What ended the program: heard in any case."""
+    console.quiet = False
+    console.print(text, style="red", markup=False)
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> None:
     """Print a table; the first `left` columns are texts, the others numbers."""
+    if console.quiet:
+        return
     grid = Table(title=Text(title, style="italic") if title else None, title_justify="left", header_style="bold")
     for index, column in enumerate(columns):
         grid.add_column(Text(column), justify="left" if index < left else "right", overflow="fold")
@@ -103,7 +116,7 @@ class _Lines(Task):
 @contextmanager
 def progress(description: str, total: float | None = None) -> Iterator[Task]:
     """Show that something is under way until the block ends."""
-    if not console.is_terminal or os.environ.get("TERM") == "dumb":
+    if console.quiet or not console.is_terminal or os.environ.get("TERM") == "dumb":
         yield _Lines(description, total)
         return
     columns = [

@@ -84,9 +84,9 @@ def test_stopped_and_resumed_with_any_optimizer(
 
 def test_the_exported_model_is_the_average(tmp_path: Path) -> None:
     train("train.ema.decay=0.9", "evaluate.every=16", "train.precision=bfloat16", out=tmp_path / "run")
-    average = load_file(tmp_path / "run" / "state" / "00000016" / "average.safetensors")
+    average = load_file(tmp_path / "run" / "state" / "00000016" / "optimizer.safetensors")
     exported = dict(LanguageModel.load(tmp_path / "run" / "model").network.named_parameters())  # type: ignore[union-attr]
-    assert all(torch.equal(average[f"model.{name}"], p) for name, p in exported.items())
+    assert all(torch.equal(average[f"average/model.{name}"], p) for name, p in exported.items())
 
 
 def test_saving_changes_nothing(toy: Toy, tmp_path: Path) -> None:

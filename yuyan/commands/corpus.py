@@ -93,6 +93,21 @@ def make_corpus(
         remove_leftovers(place)
     prepared = open_data(config.data, folder)
     _check_text(prepared, folder)
+    return _corpus(config, folder, prepared, choose_vocabulary)
+
+
+def open_corpus(config: RunConfig, folder: Path) -> Corpus:
+    """What `make_corpus` of another process has made; nothing is written. Raises DataError if it is not there."""
+    place = config.data.prepared or folder / "data"
+    prepared = open_prepared(place)
+    if prepared is None:
+        raise DataError(f"{place}: no prepared data here; do all processes see the same folder?")
+    return _corpus(config, folder, prepared, None)
+
+
+def _corpus(
+    config: RunConfig, folder: Path, prepared: Prepared, choose_vocabulary: Callable[[Prepared], TokenizerConfig] | None
+) -> Corpus:
     tokenizer, kind = _tokenizer(config, folder, prepared, choose_vocabulary)
     for split in ("train", "validation"):
         if split not in prepared.splits:

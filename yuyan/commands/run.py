@@ -42,12 +42,15 @@ from yuyan.text import DataConfig
 from yuyan.tokens import TokenizerConfig
 from yuyan.tokens.train import BytePairConfig
 from yuyan.train import AdamW, Clock, Ema, OptimizerConfig, Penalty, Precision, Schedule, WarmupStableDecay
+from yuyan.train.parallel import Auto as AutoParallel
+from yuyan.train.parallel import Parallel
+from yuyan.train.world import rank
 
 RUNS = Path("runs")
 BUDGET = "10m"
 MADE = "made.json"
-FREE = ("train.threads", "train.save_every", "train.save_steps", "train.keep", "data.processes")
-"""Keys that say how a run is computed and kept, not what it is."""
+FREE = ("train.threads", "train.save_every", "train.save_steps", "train.keep", "train.parallel", "data.processes")
+"""Keys, and what is below them, that say how a run is computed and kept, not what it is."""
 
 
 def seconds_of(text: str) -> float:
@@ -107,6 +110,8 @@ class TrainConfig(Config):
     """Largest norm of the gradient; null for none."""
     precision: Precision = "auto"
     """Number format of the computation; auto is bfloat16 where the processor has it."""
+    parallel: Parallel = AutoParallel()
+    """How several processes share the work, where `torchrun` starts several; one process ignores it."""
     threads: int | None = Field(None, ge=1)
     """Threads to compute with; by default one a core. Another number changes the order of sums."""
     save_every: str = "60s"
@@ -284,15 +289,20 @@ def adopt(config: RunConfig, stored: RunConfig, folder: Path) -> RunConfig:
 def check_same(config: RunConfig, stored: RunConfig, folder: Path) -> None:
     """A run goes on only as what it was, but for FREE. Raises InputError that lists the keys which differ."""
     mine, theirs = flatten(dump(config)), flatten(dump(stored))
-    keys = sorted((mine.keys() | theirs.keys()) - set(FREE))
+    keys = sorted(key for key in mine.keys() | theirs.keys() if not _among(key, FREE))
     if different := [key for key in keys if mine.get(key) != theirs.get(key)]:
         said = "; ".join(f"{key}: {theirs.get(key)!r} there, {mine.get(key)!r} here" for key in different[:6])
         raise InputError(f"{folder}: cannot go on as another run: {said}. Use --out for a new run")
 
 
+def _among(key: str, names: Sequence[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
 def note(folder: Path, **entries: object) -> None:
-    """Add to what `made.json` says."""
-    write_json(folder / MADE, noted(folder) | entries)
+    """Add to what `made.json` says; of several processes the first does."""
+    if rank() == 0:
+        write_json(folder / MADE, noted(folder) | entries)
 
 
 def noted(folder: Path) -> dict[str, Any]:

@@ -14,14 +14,19 @@ from yuyan.train import Update
 
 
 class RunLog:
-    """Append records; those that a full disk refuses are kept and written when there is room."""
+    """Append records; those that a full disk refuses are kept and written when there is room.
 
-    def __init__(self, file: Path):
-        self.file = file
+    One of several processes `writes`; the others only read.
+    """
+
+    def __init__(self, file: Path, *, writes: bool = True):
+        self.file, self.writes = file, writes
         self._unwritten: list[dict[str, Any]] = []
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a record, after those that could not be written before."""
+        if not self.writes:
+            return
         self._unwritten.append(record)
         try:
             while self._unwritten:
@@ -33,7 +38,7 @@ class RunLog:
 
     def cut(self, step: int) -> None:
         """Forget what was written after `step`: the run goes on from there. Raises StorageError."""
-        if self.file.exists():
+        if self.writes and self.file.exists():
             kept = [record for record in read_lines(self.file) if record.get("step", math.inf) <= step]
             write_text(self.file, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
 

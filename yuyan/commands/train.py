@@ -6,6 +6,7 @@ import math
 import shlex
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 
 from yuyan.commands.card import model_card
 from yuyan.commands.companion import Exact, check_fit, kept, measured_again, with_companion, write_companion
-from yuyan.commands.corpus import Corpus, make_corpus
+from yuyan.commands.corpus import Corpus, make_corpus, open_corpus
 from yuyan.commands.interrupt import StopRequest, stop_on_signal
 from yuyan.commands.leaving import tidy
 from yuyan.commands.outcome import Trained, quick, report_of, story
@@ -32,6 +33,7 @@ from yuyan.commands.run import (
     seconds_of,
 )
 from yuyan.commands.runlog import RunLog, update_record
+from yuyan.commands.together import announce, join, wait_until_ready
 from yuyan.commands.validation import measure_for
 from yuyan.console import Task, progress, say, warn
 from yuyan.corpus import Batches
@@ -41,6 +43,7 @@ from yuyan.evaluate.wording import MEASURES, terminal_name
 from yuyan.models.presets import Auto, readable_context
 from yuyan.objectives import Objective, collate
 from yuyan.store import (
+    Newest,
     exclusive,
     keep_last,
     newest_checkpoint,
@@ -56,7 +59,6 @@ from yuyan.train import (
     CLOCKS,
     Average,
     Learner,
-    MasterWeights,
     PlainStep,
     Plan,
     State,
@@ -66,8 +68,10 @@ from yuyan.train import (
     train,
 )
 from yuyan.train.allocator import keep_freed_memory
+from yuyan.train.checkpoint import Saver, Snapshot
 from yuyan.train.state import stored_threads
-from yuyan.train.threads import fastest_threads, take_threads
+from yuyan.train.threads import fair_threads, fastest_threads, take_threads
+from yuyan.train.world import World, rank, restarts, under_torchrun
 
 LOOKS = 20  # at the validation text, over a run
 LOOK_SHARE = 0.05  # of the time, for a run by the clock
@@ -76,8 +80,14 @@ LOOK_SHARE = 0.05  # of the time, for a run by the clock
 def train_command(config: RunConfig, out: Path | None, *, resume: bool) -> Trained:
     """Train, or go on training. Raises InputError, StorageError, CheckpointCorrupt, Interrupted."""
     folder = out or default_folder(config)
+    together = under_torchrun()
+    if together and rank():
+        wait_until_ready(folder)
+        config = open_run(folder)  # as the first process filled it
+        corpus = open_corpus(config, folder)
+        return run_training(config, folder, corpus, join(config, corpus))
     check_fit(config)
-    going_on = resume and (folder / "run.yaml").exists()
+    going_on = (resume or (together and restarts() > 0)) and (folder / "run.yaml").exists()
     if going_on:
         stored = open_run(folder)
         config = adopt(config, stored, folder)
@@ -90,7 +100,10 @@ def train_command(config: RunConfig, out: Path | None, *, resume: bool) -> Train
         if going_on:
             renew_run(config, folder)
         config, corpus = settle(config, folder)
-        return run_training(config, folder, corpus)
+        if not together:
+            return run_training(config, folder, corpus)
+        announce(folder)
+        return run_training(config, folder, corpus, join(config, corpus))
 
 
 def settle(config: RunConfig, folder: Path) -> tuple[RunConfig, Corpus]:
@@ -117,23 +130,28 @@ def command_to_go_on(folder: Path) -> str:
     return shlex.join(["yuyan", "train", str(folder / "run.yaml"), "--out", str(folder), "--resume"])
 
 
-def run_training(config: RunConfig, folder: Path, corpus: Corpus) -> Trained:
-    """The middle of it: a corpus is there, `folder` belongs to us."""
+def run_training(config: RunConfig, folder: Path, corpus: Corpus, world: World | None = None) -> Trained:
+    """The middle of it: a corpus is there, `folder` belongs to us, or to the first process of the `world`."""
     keep_freed_memory()
-    remove_leftovers(folder)
-    session = _Session(config, folder, corpus)
-    session.go_on()
-    title = f"training {config.name} ({session.parameters / 1e6:.2f} M parameters)"
-    with stop_on_signal() as stop, progress(title, 1.0) as bar:
-        session.run(bar, stop)
-    return session.finish()
+    world = world or World()
+    with closing(world), world.watched():
+        if world.rank == 0:
+            remove_leftovers(folder)
+        session = _Session(config, folder, corpus, world)
+        with closing(session.saver):
+            session.go_on()
+            title = f"training {config.name} ({session.parameters / 1e6:.2f} M parameters)"
+            with stop_on_signal() as stop, progress(title, 1.0) as bar:
+                session.run(bar, stop)
+        return session.finish()
 
 
 class _Session:
     """One process's work on a run: its state, and what it does between updates."""
 
-    def __init__(self, config: RunConfig, folder: Path, corpus: Corpus):
-        self.config, self.folder, self.corpus = config, folder, corpus
+    def __init__(self, config: RunConfig, folder: Path, corpus: Corpus, world: World):
+        self.config, self.folder, self.corpus, self.world = config, folder, corpus, world
+        self.leads = world.rank == 0  # writes what is written once
         torch.manual_seed(config.seed)
         network, self.base = start_network(config, corpus.tokenizer, noted(folder).get("base"))
         if self.base is not None:
@@ -142,18 +160,19 @@ class _Session:
         self.parameters = sum(p.numel() for p in network.parameters())
         self.objective: Objective = config.objective.build(corpus.tokenizer)
         self.model = with_companion(config, network, corpus.tokenizer, folder)
-        self.measure = measure_for(config, corpus, self.context)
+        self.measure = measure_for(config, corpus, self.context, world)
+        self.measure_alike = measure_for(config, corpus, self.context, World())  # every process all of the text
         learner = Learner(self.model, self.objective)
         kinds = parameter_kinds(learner)
         self.exact = Exact(self.model)
-        weights = MasterWeights(learner, resolve(config.train.precision, torch.device("cpu")))
+        weights = config.train.parallel.place(learner, resolve(config.train.precision, torch.device("cpu")), world)
         optimizer = config.train.optimizer.build(weights.masters, kinds)
         self.batches = self._batches()
         average = None if config.train.ema is None else Average(config.train.ema, weights.masters)
-        self.state = State(learner, weights, optimizer, self.batches, average)
+        self.state = State(learner, weights, optimizer, self.batches, average, world=world)
         budget = config.train.budget
         self.plan = Plan(steps=config.train.steps, seconds=None if budget is None else seconds_of(budget))
-        self.log = RunLog(folder / "log.jsonl")
+        self.log, self.saver = RunLog(folder / "log.jsonl", writes=self.leads), Saver()
         self.last_saved, self.step_saved, self.look_seconds = time.monotonic(), -1, 0.0
 
     def _batches(self) -> Batches:
@@ -168,33 +187,38 @@ class _Session:
         self.rows_per_epoch = len(rows)
         return Batches(
             rows, batch_rows=batch_rows, micro_rows=min(micro_rows, batch_rows), example=self.objective.example,
-            collate=collate, seed=self.config.seed,
+            collate=collate, seed=self.config.seed, rank=self.world.rank, world_size=self.world.size,
         )  # fmt: skip
 
     # ------------------------------------------------------------ before
 
     def go_on(self) -> None:
         """Load the newest checkpoint that is whole, if there is one."""
-        newest = newest_checkpoint(self.folder / "state")
+        newest = newest_checkpoint(self.folder / "state") if self.leads else Newest(None, [])
         if newest.folder is None and newest.rejected:
             damaged = "; ".join(f"{error.file}: {error.got}" for error in newest.rejected)
             place = self.folder / "state"
             raise CheckpointCorrupt(place, "a whole checkpoint", f"{damaged}. Remove {place} to train from the start")
         for error in newest.rejected:
             warn(f"{error}; going back to {newest.folder}")
-        if newest.folder is None:
+        step = int(self.world.first([-1 if newest.folder is None else int(newest.folder.name)])[0])
+        if step < 0:
             self.log.cut(0)
             self._choose_threads()
             return
-        take_threads(self.config.train.threads, stored_threads(newest.folder))
-        self.state.load(newest.folder)
+        folder = self.folder / "state" / f"{step:08d}"
+        take_threads(self.config.train.threads, stored_threads(folder, self.world), self.world)
+        self.state.load(folder)
         self.step_saved = self.state.step
         self.log.cut(self.state.step)
         say(f"going on from step {self.state.step}")
 
     def _choose_threads(self) -> None:
         """As the config says, else what is fastest here; written down so that a resumed run computes the same way."""
+        torch.manual_seed(self.config.seed + self.world.rank)  # from here on each process draws its own dropout
         chosen = self.config.train.threads or noted(self.folder).get("threads", {}).get("chosen")
+        if self.world.size > 1:
+            chosen = self.config.train.threads or fair_threads(self.world)
         if chosen is not None:
             torch.set_num_threads(int(chosen))
             return
@@ -209,7 +233,12 @@ class _Session:
         """Train until the plan is fulfilled, patience is lost, or somebody asks to stop."""
         settings = self.config.train
         step = PlainStep(
-            self.plan, settings.schedule, clip=settings.clip, penalty=settings.penalty, clock=CLOCKS[settings.clock]
+            self.plan,
+            settings.schedule,
+            clip=settings.clip,
+            penalty=settings.penalty,
+            clock=CLOCKS[settings.clock],
+            world=self.world,
         )
         started, tokens = time.monotonic(), self.state.tokens
         next_look = self._next_look()
@@ -223,12 +252,14 @@ class _Session:
                 self.look(last=done)
                 next_look = self._next_look()
             bar.set(self.plan.progress(self.state), self._note(update, speed))
-            if stop or done or self._lost_patience():
-                self.save()
-            elif self._due_to_save(update.step):
-                self.last_saved = time.monotonic()
-                self._attempt(self.save)
-            if stop:
+            stopped, due = self._agreed(stop, self._due_to_save(update.step))
+            if stopped or done or self._lost_patience():
+                self.save(wait=True)
+            else:
+                self._attempt(self.saver.check)
+                if due:
+                    self._attempt(self.save)
+            if stopped:
                 self._say_how_to_go_on(stop)
             if self._lost_patience():
                 say(
@@ -236,11 +267,19 @@ class _Session:
                 )
                 return
 
+    def _agreed(self, stop: StopRequest, due: bool) -> tuple[bool, bool]:
+        """Whether any process was asked to stop, and whether the first one, whose clock counts, finds it time to save."""
+        leads = float(self.leads)
+        stops, saves, seconds = self.world.sum([float(bool(stop)), leads * due, leads * self.state.seconds])
+        self.state.seconds = seconds
+        return stops > 0, saves > 0
+
     def look(self, *, last: bool) -> None:
         """Measure the same part of the validation text as always, log it, and keep the model if it is the best so far."""
         started = time.monotonic()
         with self.state.shown():
-            score = self.measure(self.model, "validation", self.config.evaluate.tokens)
+            look = self.measure_alike if self.state.weights.sharded else self.measure
+            score = self.state.weights.inside(partial(look, self.model, "validation", self.config.evaluate.tokens))
         assert score is not None
         self.log.write({
             "step": self.state.step, "tokens": self.state.tokens, "seconds": round(self.state.seconds, 3),
@@ -248,17 +287,31 @@ class _Session:
         })  # fmt: skip
         if not score.value < self.state.best.get(score.measure, math.inf):  # NaN is no improvement either
             self.state.best["looks_since"] = self.state.best.get("looks_since", 0) + 1
-        elif self._attempt(self._save_model, last=last):
+        elif self._keep_model(last=last):
             self.state.best = {"step": self.state.step, score.measure: score.value, "looks_since": 0}
-        self.look_seconds = time.monotonic() - started
+        self.look_seconds = self.world.first([time.monotonic() - started])[0]
 
-    def save(self) -> None:
-        """Write a checkpoint, and drop the oldest."""
+    def _keep_model(self, *, last: bool) -> bool:
+        """Write the model, whole, from the first process; whether that went well."""
+        whole, written = {name: self.state.weights.whole(t) for name, t in self.state.exported().items()}, True
+        if self.leads:
+            written = self._attempt(partial(self._save_model, whole), last=last)
+        return bool(self.world.first([written])[0])
+
+    def save(self, *, wait: bool = False) -> None:
+        """Have a checkpoint written from a copy, and the oldest dropped; `wait` until it is there."""
+        self.last_saved = time.monotonic()
         if self.step_saved == self.state.step:
             return
-        self.state.save(self.folder / "state" / f"{self.state.step:08d}")
-        keep_last(self.folder / "state", self.config.train.keep, until=self.state.step)
-        self.last_saved, self.step_saved = time.monotonic(), self.state.step
+        self.saver.begin(partial(self._write, self.state.snapshot(copy=not wait), self.state.step))
+        if wait:
+            self.saver.finish()
+
+    def _write(self, snapshot: Snapshot, step: int) -> None:
+        snapshot.write(self.folder / "state" / f"{step:08d}", self.world, sharded=self.state.weights.sharded)
+        if self.leads:
+            keep_last(self.folder / "state", self.config.train.keep, until=step)
+        self.step_saved = step
 
     def _attempt(self, write: Callable[[], None], *, last: bool = False) -> bool:
         """What cannot be written is no reason to lose the work: the next time there may be room. Not so the `last`."""
@@ -271,8 +324,8 @@ class _Session:
             return False
         return True
 
-    def _save_model(self) -> None:
-        exact = self.exact.updated(self.state.exported())
+    def _save_model(self, weights: dict[str, torch.Tensor]) -> None:
+        exact = self.exact.updated(weights)
         model = LanguageModel(kept(exact), self.corpus.tokenizer, self.context)
         save_model(model, self.base, self.folder / "model", partial(write_companion, exact, model))
 
@@ -304,7 +357,7 @@ class _Session:
 
     def _say_how_to_go_on(self, stop: StopRequest) -> None:
         raise Interrupted(
-            f"stopped by {stop.signal} after step {self.state.step}, all saved. To go on:\n"
+            f"stopped by {stop.signal or 'the end of another process'} after step {self.state.step}, all saved. To go on:\n"
             f"  {command_to_go_on(self.folder)}"
         )
 
@@ -314,6 +367,7 @@ class _Session:
         """Measure the best model on all of the validation and test text, in float32, and write report and card."""
         best = LanguageModel.load(self.folder / "model")
         trained = measured_again(self.config, best, self.folder / "model")
+        self.world.sum([0.0])  # all have read the folder that the first process will write anew
         validation, test = self.measure(trained, "validation", None), self.measure(trained, "test", None)
         assert validation is not None
         batch = max(1, self.config.train.batch_tokens // self.config.train.context)
@@ -323,6 +377,8 @@ class _Session:
             unit=self.objective.counted, writes=kept(trained).decoder is not None,
             log=self.log.read(),
         )  # fmt: skip
+        if not self.leads:
+            return result
         report = report_of(result, self.state.best)
         write_json(self.folder / "reports" / f"{self.state.step:08d}.json", report)
         write_text(self.folder / "report.html", run_page(story(self.config, result, report, self.corpus.language)))

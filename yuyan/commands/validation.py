@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import nn
 
 from yuyan.commands.companion import kept
@@ -18,10 +19,11 @@ from yuyan.commands.corpus import Corpus
 from yuyan.commands.run import RunConfig
 from yuyan.corpus import Shards
 from yuyan.evaluate.held_out import HeldOut, held_out
-from yuyan.evaluate.likelihood import Likelihood, score_documents, summarise
+from yuyan.evaluate.likelihood import DocumentScores, Likelihood, score_documents, summarise
 from yuyan.models.network import NetworkModule
 from yuyan.objectives import Distil, NextToken, ObjectiveConfig, Preference, PrefixLM, ReplacedToken
 from yuyan.tokens import Tokenizer
+from yuyan.train.world import World, share
 
 PIECE = 1024  # tokens
 Score = Likelihood | HeldOut
@@ -36,11 +38,14 @@ class Measure(Protocol):
     def __call__(self, trained: nn.Module, split: str, limit: int | None) -> Score | None: ...
 
 
-def measure_for(config: RunConfig, corpus: Corpus, context: int | None) -> Measure:
-    """The way to measure what a run trains; `context` is how many tokens the network reads."""
+def measure_for(config: RunConfig, corpus: Corpus, context: int | None, world: World) -> Measure:
+    """The way to measure what a run trains; `context` is how many tokens the network reads.
+
+    The processes of `world` share the documents; an objective's own questions are asked by each of them.
+    """
     asked = config.objective.base if isinstance(config.objective, Distil) else config.objective
     if isinstance(asked, NextToken | PrefixLM):
-        return OfDocuments(corpus, context)
+        return OfDocuments(corpus, context, world)
     return OfObjective(asked, corpus, config.train.context, config.seed)
 
 
@@ -50,10 +55,13 @@ class OfDocuments:
 
     corpus: Corpus
     context: int | None
+    world: World
 
     def __call__(self, trained: nn.Module, split: str, limit: int | None) -> Likelihood | None:
         shards = self.corpus.shards(split)
-        return None if shards is None else measure(kept(trained), self.corpus.tokenizer, shards, limit, self.context)
+        if shards is None:
+            return None
+        return measure(kept(trained), self.corpus.tokenizer, shards, limit, self.context, self.world)
 
 
 @dataclass(frozen=True)
@@ -76,9 +84,17 @@ class OfObjective:
 
 
 def measure(
-    model: NetworkModule, tokenizer: Tokenizer, shards: Shards, limit: int | None, context: int | None
+    model: NetworkModule,
+    tokenizer: Tokenizer,
+    shards: Shards,
+    limit: int | None,
+    context: int | None,
+    world: World | None = None,
 ) -> Likelihood:
-    """The likelihood of `shards`, or of pieces of them, evenly spread, of about `limit` tokens in all."""
+    """The likelihood of `shards`, or of pieces of them, evenly spread, of about `limit` tokens in all.
+
+    Each process of a `world` measures a part of them, and all get the same answer.
+    """
     special = tokenizer.special
     assert special.bos is not None and special.eos is not None
     documents: list[np.ndarray] = [shards.document(i) for i in range(len(shards))]
@@ -86,7 +102,15 @@ def measure(
     if limit is not None and shards.tokens > limit:
         documents = _pieces(documents, limit)
         sizes = [len(tokenizer.decode(ids.tolist()).encode()) for ids in documents]
-    return summarise(score_documents(model, documents, sizes, bos=special.bos, eos=special.eos, context=context))
+    world = world or World()
+    mine = list(share(len(documents), world.rank, world.size))
+    scores = score_documents(
+        model, [documents[i] for i in mine], [sizes[i] for i in mine], bos=special.bos, eos=special.eos, context=context
+    )
+    whole = np.zeros((3, len(documents)))
+    whole[:, mine] = scores
+    nats, tokens, measured = world.add(torch.from_numpy(whole)).numpy()
+    return summarise(DocumentScores(nats, tokens.astype(np.int64), measured.astype(np.int64)))
 
 
 def _pieces(documents: Sequence[np.ndarray], limit: int) -> list[np.ndarray]:

@@ -121,20 +121,15 @@ class ShardedWeights(MasterWeights):
         super().__init__(learner, torch.float32)
         self.world, self.learner = world, learner
 
-    def whole(self, name: str) -> Tensor:
+    def whole(self, tensor: Tensor) -> Tensor:
         """Sent together from all processes; all have to ask."""
-        return whole(self.masters[name].detach())
+        from torch.distributed.tensor import DTensor
+
+        return cast(DTensor, tensor.detach()).full_tensor()
 
     def inside(self, work: Callable[[], T]) -> T:
         """All processes have to do the same work, since each layer is put together when it is reached."""
         return self.learner.inside(work)
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor in one piece; all processes that have a part of it have to ask."""
-    from torch.distributed.tensor import DTensor
-
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _memory(learner: Learner) -> float:

@@ -93,9 +93,9 @@ class MasterWeights:
     def sum_gradients(self) -> None:
         """Make the masters' gradients those of the batches of all processes; of one they are already."""
 
-    def whole(self, name: str) -> Tensor:
-        """A master weight in one piece."""
-        return self.masters[name].detach()
+    def whole(self, tensor: Tensor) -> Tensor:
+        """A tensor that is held as the masters are, in one piece."""
+        return tensor.detach()
 
     def inside(self, work: Callable[[], T]) -> T:
         """Do `work` with the model outside of a training step, such as measuring it."""

@@ -6,7 +6,6 @@ safetensors and JSON in one folder with a manifest, so a damaged file is found b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,14 +13,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from yuyan.errors import CheckpointCorrupt, InputError
-from yuyan.store import publish_folder, verify
+from yuyan.errors import InputError
+from yuyan.store import verify
 from yuyan.train.average import Average
+from yuyan.train.checkpoint import Snapshot, counters_of, empty_for, read_into, shapes_of
 from yuyan.train.learner import Learner
 from yuyan.train.precision import MasterWeights
+from yuyan.train.world import World
+
+AVERAGE = "average/"
 
 
 class Resumable(Protocol):
@@ -46,40 +48,47 @@ class State:
     seconds: float = 0.0
     skipped: int = 0
     best: dict[str, Any] = field(default_factory=dict)
+    world: World = field(default_factory=World)
+
+    def snapshot(self, *, copy: bool = True) -> Snapshot:
+        """All that has to be saved; with `copy` it stays as it is now. All processes have to ask."""
+        memory = self._optimizer_tensors() | self._random_tensors()
+        if self.average is not None:
+            memory |= {AVERAGE + name: tensor for name, tensor in self.average.tensors.items()}
+        weights = {name: p.detach() for name, p in self.weights.masters.items()}
+        if copy:
+            weights, memory = ({name: t.clone() for name, t in each.items()} for each in (weights, memory))
+        return Snapshot(weights, memory, self._counters())
 
     def save(self, folder: Path) -> None:
         """Write everything to `folder`, whole or not at all. Raises StorageError."""
-        with publish_folder(folder) as temporary:
-            save_file({name: p.detach() for name, p in self.weights.masters.items()}, temporary / "weights.safetensors")
-            save_file(self._optimizer_tensors() | _random_tensors(), temporary / "optimizer.safetensors")
-            if self.average is not None:
-                save_file(self.average.tensors, temporary / "average.safetensors")
-            (temporary / "state.json").write_text(json.dumps(self._counters(), indent=1) + "\n")
+        self.snapshot(copy=False).write(folder, self.world, sharded=self.weights.sharded)
 
     def load(self, folder: Path) -> None:
         """Take everything from `folder`. Raises CheckpointCorrupt, or InputError when it belongs to another model."""
         verify(folder)
         self.load_weights(folder)
-        tensors = load_file(folder / "optimizer.safetensors")
-        for name, master in self.weights.masters.items():
+        masters = self.weights.masters
+        memory = empty_for(folder, {name: master.detach() for name, master in masters.items()})
+        read_into(folder, memory)
+        for name, master in masters.items():
             prefix = f"{name}/"
             self.optimizer.state[master] = {
-                key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)
+                key.removeprefix(prefix): tensor for key, tensor in memory.items() if key.startswith(prefix)
             }
         if self.average is not None:
-            self.average.tensors = self._matching(folder / "average.safetensors")
-        torch.set_rng_state(tensors["random/cpu"])
-        counters = json.loads((folder / "state.json").read_text())
+            self.average.tensors = self._averaged(folder, memory)
+        counters = counters_of(folder)
         self.step, self.tokens, self.seconds = counters["step"], counters["tokens"], counters["seconds"]
         self.skipped, self.best = counters["skipped"], counters["best"]
         self.batches.load_state_dict(counters["batches"])
+        self._take_random_state(memory)
 
     def load_weights(self, folder: Path) -> None:
         """Only the weights. Raises InputError when names or shapes differ from the model's."""
-        tensors, masters = self._matching(folder / "weights.safetensors"), self.weights.masters
-        with torch.no_grad():
-            for name, tensor in tensors.items():
-                masters[name].copy_(tensor)
+        masters = self.weights.masters
+        self._check_names(folder, {name: shape for name, shape in shapes_of(folder).items() if "/" not in name})
+        read_into(folder, {name: master.detach() for name, master in masters.items()})
         self.weights.publish()
 
     @contextmanager
@@ -92,22 +101,26 @@ class State:
             yield
 
     def exported(self) -> dict[str, Tensor]:
-        """Those weights by name, in float32."""
+        """Those weights by name, in float32; where processes have parts of them, parts."""
         return dict(self.weights.masters) if self.average is None else self.average.tensors
 
-    def _matching(self, file: Path) -> dict[str, Tensor]:
-        """Tensors that are named and shaped like the weights. Raises InputError."""
-        if not file.exists():
-            raise InputError(f"{file}: not there; the run was saved without it (train.ema)")
-        tensors, masters, folder = load_file(file), self.weights.masters, file.parent
-        if wrong := sorted(tensors.keys() ^ masters.keys()):
+    def _averaged(self, folder: Path, memory: dict[str, Tensor]) -> dict[str, Tensor]:
+        found = {k.removeprefix(AVERAGE): tensor for k, tensor in memory.items() if k.startswith(AVERAGE)}
+        if not found:
+            raise InputError(f"{folder}: the run was saved without an average of its weights (train.ema)")
+        self._check_names(folder, {name: tensor.shape for name, tensor in found.items()})
+        return found
+
+    def _check_names(self, folder: Path, shapes: dict[str, torch.Size]) -> None:
+        """Raises InputError unless tensors of these shapes are named and shaped like the weights."""
+        masters = self.weights.masters
+        if wrong := sorted(shapes.keys() ^ masters.keys()):
             raise InputError(f"{folder}: belongs to another model: {wrong[0]} is in only one of the two")
-        for name, tensor in tensors.items():
-            if tensor.shape != masters[name].shape:
+        for name, shape in shapes.items():
+            if shape != masters[name].shape:
                 raise InputError(
-                    f"{folder}: belongs to another model: {name} is {tuple(tensor.shape)}, here {tuple(masters[name].shape)}"
+                    f"{folder}: belongs to another model: {name} is {tuple(shape)}, here {tuple(masters[name].shape)}"
                 )
-        return tensors
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
         names = {id(master): name for name, master in self.weights.masters.items()}
@@ -120,17 +133,31 @@ class State:
     def _counters(self) -> dict[str, Any]:
         return {
             "step": self.step, "tokens": self.tokens, "seconds": self.seconds, "skipped": self.skipped,
-            "best": self.best, "threads": torch.get_num_threads(), "batches": self.batches.state_dict(),
+            "best": dict(self.best), "threads": torch.get_num_threads(), "processes": self.world.size,
+            "batches": self.batches.state_dict(),
         }  # fmt: skip
 
+    def _random_tensors(self) -> dict[str, Tensor]:
+        """The random state of every process: `random/cpu` of the first, `random/cpu/1` of the next."""
+        return {
+            "random/cpu" + (f"/{rank}" if rank else ""): found
+            for rank, found in enumerate(self.world.gather(torch.get_rng_state()))
+        }
 
-def stored_threads(folder: Path) -> int:
-    """With how many threads the saved run computed: another number changes the order of sums on a CPU."""
-    try:
-        return int(json.loads((folder / "state.json").read_text())["threads"])
-    except (OSError, ValueError, KeyError):
-        raise CheckpointCorrupt(folder / "state.json", "the counters of a run", "something else") from None
+    def _take_random_state(self, memory: dict[str, Tensor]) -> None:
+        """As this process had it; a process that was not there begins with one of its own."""
+        rank = self.world.rank
+        mine = memory.get("random/cpu" + (f"/{rank}" if rank else ""))
+        if mine is None:
+            torch.manual_seed(self.step * self.world.size + rank)
+        else:
+            torch.set_rng_state(mine)
 
 
-def _random_tensors() -> dict[str, Tensor]:
-    return {"random/cpu": torch.get_rng_state()}
+def stored_threads(folder: Path, world: World) -> int | None:
+    """With how many threads the saved run computed: another number changes the order of sums on a CPU.
+
+    None if it was another number of processes, whose sums have another order anyway.
+    """
+    counters = counters_of(folder)
+    return int(counters["threads"]) if counters.get("processes", 1) == world.size else None

@@ -16,6 +16,7 @@ import torch
 from yuyan.console import warn
 from yuyan.objectives import Batch
 from yuyan.train.learner import Learner
+from yuyan.train.world import World
 
 TIMES = 5
 SECONDS = 3.0
@@ -43,8 +44,16 @@ def fastest_threads(learner: Learner, group: Sequence[Batch]) -> tuple[int, dict
     return min(medians, key=lambda threads: medians[threads]), medians
 
 
-def take_threads(wanted: int | None, stored: int) -> None:
+def fair_threads(world: World) -> int:
+    """This process's part of the machine's cores."""
+    return max(1, (os.cpu_count() or 1) // world.local_size)
+
+
+def take_threads(wanted: int | None, stored: int | None, world: World) -> None:
     """Compute as the saved run did, or as is `wanted`: another number changes the order of sums on a CPU."""
+    if stored is None:
+        torch.set_num_threads(wanted or fair_threads(world))
+        return
     if wanted is not None and wanted != stored:
         warn(
             f"train.threads is {wanted}, and so far the run was computed with {stored}: the order of sums changes, so it "

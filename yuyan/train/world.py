@@ -24,6 +24,8 @@ from yuyan.errors import YuyanError
 
 GRACE = 10.0
 """Seconds that processes which stopped wait for the others to say so."""
+SAVING = timedelta(minutes=30)
+"""How long the slowest disk may take."""
 BROKEN = ("gloo", "nccl", "connection", "timed out", "timeout", "broken pipe", "socket")
 OWN, LOST = "own: ", "lost: "
 
@@ -70,7 +72,10 @@ class World:
 
 
 class Processes(World):
-    """Several processes, in the group that `torchrun` described. `timeout` in seconds: how long to wait for one."""
+    """Several processes, in the group that `torchrun` described. `timeout` in seconds: how long to wait for one.
+
+    `background` is a group of the same processes for threads that save: theirs and the steps' messages never mix.
+    """
 
     def __init__(self, *, timeout: float, device: torch.device | None = None):
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -89,6 +94,8 @@ class Processes(World):
             store=dist.PrefixStore("group", self._store),  # type: ignore[attr-defined]
             rank=self.rank, world_size=self.size, timeout=wait,
         )  # fmt: skip
+
+        self.background = dist.new_group(backend="gloo", timeout=max(wait, SAVING))
 
     def sum(self, values: Sequence[float]) -> list[float]:
         return [float(value) for value in self.add(torch.tensor(values, dtype=torch.float64))]
@@ -160,6 +167,11 @@ class Processes(World):
 def under_torchrun() -> bool:
     """Whether `torchrun`, or something that speaks like it, started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+def rank() -> int:
+    """Which of the processes this is."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def restarts() -> int:
