@@ -38,8 +38,8 @@ FAMILIES, FOLDERS = "contracts/test_families.py", "contracts/test_folders.py"
 ERRORS = [
     Planted("mean of means", "train/step.py", "loss.total.sum().backward()", "(loss.total.sum() / loss.count.sum()).backward()", (CUT,)),
     Planted("gradients of the last micro-batch only", "train/precision.py", "master.grad += working.grad", "master.grad = working.grad.float()", (CUT, "units/train")),
-    Planted("optimizer forgotten", "train/state.py", "for key, tensor in tensors.items() if key.startswith(prefix)", "for key, tensor in tensors.items() if key.startswith(prefix) and key.endswith('step')", (RESUME,)),
-    Planted("random state forgotten", "train/state.py", 'torch.set_rng_state(tensors["random/cpu"])', "pass", (RESUME,)),
+    Planted("optimizer forgotten", "train/state.py", "for key, tensor in memory.items() if key.startswith(prefix)", "for key, tensor in memory.items() if key.startswith(prefix) and key.endswith('step')", (RESUME,)),
+    Planted("random state forgotten", "train/state.py", 'torch.set_rng_state(mine)', "pass", (RESUME,)),
     Planted("data position off by one", "corpus/batch.py", 'self._consumed = int(state["rows"])', 'self._consumed = int(state["rows"]) + 1', (RESUME, "laws/test_order.py")),
     Planted("manifest not checked", "store.py", "if (found := sha256(file)) != digest:", "if (found := sha256(file)) != digest and False:", ("units/test_store.py",)),
     Planted("causal mask off by one", "nn/mask.py", "return key <= query\n", "return key <= query + 1\n", ("units/nn/test_formulas.py",)),
