@@ -86,7 +86,7 @@ ERRORS = [
     Planted("a cut line of the log is read", "store.py", 'split(b"\\n")[:-1]', 'split(b"\\n")', ("units/test_store.py",)),
     Planted("log not cut back", "commands/runlog.py", 'if record.get("step", math.inf) <= step', "if record", (RESUME,)),
     Planted("patience forgotten", "commands/train.py", 'self.state.best["looks_since"] = self.state.best.get("looks_since", 0) + 1', "self.patience_lost = 1", (RESUME,)),
-    Planted("stopped without saving", "commands/train.py", "if stop or done or self._lost_patience():", "if done or self._lost_patience():", (INTERRUPT,)),
+    Planted("stopped without saving", "commands/train.py", "if stopped or done or self._lost_patience():", "if done or self._lost_patience():", (INTERRUPT,)),
     Planted("nohup is not respected", "commands/interrupt.py", " if signal.getsignal(n) != signal.SIG_IGN}", "}", (INTERRUPT,)),
     Planted("leftovers of a kill stay", "commands/train.py", "    remove_leftovers(folder)\n", "", (RESUME,)),
     Planted("edited text goes unnoticed", "commands/corpus.py", "if before.get((part, name)) != now.get((part, name))", "if (part, name) not in now", (OPTIONS,)),
