@@ -9,9 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1] / "yuyan"
 LAYERS = [
     "errors",
-    "config store console",
+    "config store console compile",
     "text tokens nn metrics",
-    "corpus models",
+    "corpus models vectors",
     "objectives generate hub",
     "tasks train",
     "evaluate explain privacy",

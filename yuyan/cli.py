@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from yuyan.commands.interrupt import interrupt_on_signal
+from yuyan.commands.vectors_cli import vectors_app
 from yuyan.console import complain, left_running
 from yuyan.errors import YuyanError
 from yuyan.store import to_json
@@ -35,6 +36,7 @@ model_app = typer.Typer(help="Look at a model before it is built, or in its fold
 app.add_typer(config_app, name="config")
 app.add_typer(model_app, name="model")
 app.add_typer(tokenizer_app, name="tokenizer")
+app.add_typer(vectors_app, name="vectors")
 
 
 def _path(text: str) -> Path:

@@ -36,6 +36,17 @@ WORDS: dict[str, tuple[str, str]] = {
     "summary": ("Summary", "概要"),
     "measures": ("Measurements", "测量"),
     "contents": ("Contents", "目录"),
+    # a picture of word vectors
+    "space": ("The space of words", "词向量空间"),
+    "words_drawn": ("Words drawn", "所画的词"),
+    "of_words": ("of {count}", "共 {count} 个词"),
+    "variance_drawn": ("Variance shown", "所示方差"),
+    "explain_space": (
+        "Each dot is a word, on the two directions in which these words differ most (principal components of vectors at length 1). "
+        "Point at a dot to see its neighbours in the whole space: what the picture shows is only a part of it.",
+        "每个点是一个词，位置取自这些词差异最大的两个方向（单位长度向量的主成分）。把指针移到点上可看到它在完整空间中的近邻：图中所示只是其中一部分。",
+    ),
+    "names_hidden": ("{count} names had no room; their dots tell them.", "有 {count} 个词名放不下，指向其点即可看到。"),
     # the table
     "rung": ("Rung", "模型"),
     "perplexity": ("Perplexity", "困惑度"),

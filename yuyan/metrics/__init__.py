@@ -1,6 +1,15 @@
 """What answers are worth, with an interval."""
 
-from yuyan.metrics.interval import Interval, ratio_interval
+from yuyan.metrics.correlation import spearman, spearman_interval
+from yuyan.metrics.interval import Interval, ratio_interval, share_interval
 from yuyan.metrics.likelihood import bits_per_byte, perplexity
 
-__all__ = ["Interval", "bits_per_byte", "perplexity", "ratio_interval"]
+__all__ = [
+    "Interval",
+    "bits_per_byte",
+    "perplexity",
+    "ratio_interval",
+    "share_interval",
+    "spearman",
+    "spearman_interval",
+]

@@ -33,3 +33,13 @@ def ratio_interval(
         ratios[draw] = (weights @ numerators) / max(float(weights @ denominators), 1e-300)
     low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
+
+
+def share_interval(right: int, count: int) -> Interval:
+    """The 95 % score interval of a share (Wilson 1927): also of none and of all it says how little a few questions tell."""
+    if not count:
+        return Interval(float("nan"), float("nan"))
+    z = 1.959964
+    middle = (right + z * z / 2) / (count + z * z)
+    half = z / (count + z * z) * (right * (count - right) / count + z * z / 4) ** 0.5
+    return Interval(max(0.0, middle - half), min(1.0, middle + half))
