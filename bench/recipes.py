@@ -45,7 +45,7 @@ from yuyan.nn.norm import LayerNorm
 from yuyan.nn.position import Learned
 from yuyan.store import write_json
 from yuyan.text import DataConfig, Document, write_documents
-from yuyan.train import AdamW, Cosine, WarmupStableDecay
+from yuyan.train import AdamW, Cosine, Muon, WarmupStableDecay
 
 RESULTS = Path(__file__).parent / "results" / "recipes.jsonl"
 PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
@@ -153,6 +153,18 @@ def mlp(activation: str) -> Variant:
     )
 
 
+def muon(factor: float) -> Variant:
+    """Muon for the matrices, at `factor` times AdamW's rate; the rest as it was."""
+
+    def change(config: RunConfig, corpus: Corpus) -> RunConfig:
+        old = config.train.optimizer
+        assert isinstance(old, AdamW)
+        new = Muon(lr=factor * old.lr, weight_decay=old.weight_decay, rest=old)
+        return training(optimizer=new)(config, corpus)
+
+    return change
+
+
 def nanogpt(config: RunConfig, corpus: Corpus) -> RunConfig:
     """GPT-2's network and nanoGPT's settings for a small text (its `config/train_shakespeare_char.py`)."""
     assert isinstance(config.model, Gpt)
@@ -197,6 +209,8 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
     "decay-weak": ("weight decay 0.01", optimizer(weight_decay=0.01)),
     "decay-strong": ("weight decay 1", optimizer(weight_decay=1.0)),
     "dropout": ("dropout 0.1", gpt(dropout=0.1)),
+    "muon": ("Muon for the matrices, same rates", muon(1.0)),
+    "muon-double": ("Muon, twice the rate for the matrices", muon(2.0)),
 }
 
 
