@@ -118,9 +118,9 @@ class _Muon(torch.optim.Optimizer):
         blocks = group["blocks"]
         for chosen in _alike(parameters):
             rows, columns = parameters[chosen[0]].shape
-            matrices = torch.stack([ahead[i] for i in chosen]).view(-1, rows // blocks, columns)
+            matrices = torch.stack([ahead[i].to(self._dtype) for i in chosen]).view(-1, rows // blocks, columns)
             length = group["lr"] * self._length(rows // blocks, columns)
-            steps = orthogonal(matrices, self.config.rounds, self._dtype).reshape(-1, rows, columns)
+            steps = orthogonal(matrices, self.config.rounds).reshape(-1, rows, columns)
             for i, step in zip(chosen, steps, strict=True):
                 weights[i].add_(step, alpha=-length)
 
@@ -141,15 +141,16 @@ def _alike(parameters: list[nn.Parameter]) -> Iterator[list[int]]:
         yield from (numbers[i : i + size] for i in range(0, len(numbers), size))
 
 
-def orthogonal(matrices: Tensor, rounds: int, dtype: torch.dtype) -> Tensor:
-    """(k, m, n) matrices U S V^T as about U V^T, computed in `dtype`: singular values come to lie between 0.7 and 1.2.
+def orthogonal(matrices: Tensor, rounds: int) -> Tensor:
+    """(k, m, n) matrices U S V^T as about U V^T, in their number format: singular values come to lie between 0.7 and 1.2.
 
     Each round is X = a X + (b A + c A^2) X with A = X X^T, from X divided by its norm, on the shorter side.
     """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
-    x = (x / x.norm(dim=(1, 2), keepdim=True).clamp(min=EPS)).to(dtype).contiguous()
+    norms = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=torch.float32)
+    x = (x / norms.clamp(min=EPS).to(x.dtype)).contiguous()
     if len(x) == 1:
         return _one(x[0], rounds).mT[None] if tall else _one(x[0], rounds)[None]
     for _ in range(rounds):
