@@ -37,6 +37,7 @@ PARITY = "parity/test_transformers.py"
 FAMILIES, FOLDERS = "contracts/test_families.py", "contracts/test_folders.py"
 ERRORS = [
     Planted("mean of means", "train/step.py", "loss.total.sum().backward()", "(loss.total.sum() / loss.count.sum()).backward()", (CUT,)),
+    Planted("a rate that comes too late", "commands/rate.py", "if loss <= enough", "if loss <= min(smoothed)", ("units/commands/test_rate.py",)),
     Planted("gradients of the last micro-batch only", "train/precision.py", "master.grad += working.grad", "master.grad = working.grad.float()", (CUT, "units/train")),
     Planted("optimizer forgotten", "train/state.py", "for key, tensor in memory.items() if key.startswith(prefix)", "for key, tensor in memory.items() if key.startswith(prefix) and key.endswith('step')", (RESUME,)),
     Planted("random state forgotten", "train/state.py", 'torch.set_rng_state(mine)', "pass", (RESUME,)),

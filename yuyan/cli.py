@@ -110,6 +110,21 @@ def train(
 
 
 @app.command()
+def lr(
+    config: Annotated[Path, typer.Argument(parser=_path, help="A YAML file.")],
+    overrides: Overrides = None,
+    steps: Annotated[int, typer.Option(min=40, help="How many steps to try.")] = 200,
+    low: Annotated[float | None, typer.Option(help="The first rate; by default a 300th of the config's.")] = None,
+    high: Annotated[float | None, typer.Option(help="The last rate; by default 300 times the config's.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", parser=_path, help="Where to write the page.")] = None,
+) -> None:
+    """Which learning rate suits a config: some hundred steps with a rising rate, drawn."""
+    from yuyan.commands.rate import rate_command
+
+    rate_command(config, overrides or [], out, steps=steps, low=low, high=high)
+
+
+@app.command()
 def generate(
     model: Annotated[Path, typer.Argument(parser=_path, help="A run, a rung of a ladder, or a model folder.")],
     prompt: Annotated[str, typer.Argument(help="The beginning of the text; - reads it from standard input.")],

@@ -108,8 +108,8 @@ def test_stopped_and_resumed_is_bit_for_bit_the_same(
         steps.append(1)
         raise Interrupted("stopped")
 
-    save = command._Session.save
-    monkeypatch.setattr(command._Session, "save", lambda self: (save(self), interrupt(self)))
+    save = command.Session.save
+    monkeypatch.setattr(command.Session, "save", lambda self: (save(self), interrupt(self)))
     with pytest.raises(Interrupted):
         further(base, out)
     monkeypatch.undo()

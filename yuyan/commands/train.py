@@ -137,7 +137,7 @@ def run_training(config: RunConfig, folder: Path, corpus: Corpus, world: World |
     with closing(world), world.watched():
         if world.rank == 0:
             remove_leftovers(folder)
-        session = _Session(config, folder, corpus, world)
+        session = Session(config, folder, corpus, world)
         with closing(session.saver):
             session.go_on()
             title = f"training {config.name} ({session.parameters / 1e6:.2f} M parameters)"
@@ -146,7 +146,7 @@ def run_training(config: RunConfig, folder: Path, corpus: Corpus, world: World |
         return session.finish()
 
 
-class _Session:
+class Session:
     """One process's work on a run: its state, and what it does between updates."""
 
     def __init__(self, config: RunConfig, folder: Path, corpus: Corpus, world: World):
@@ -204,7 +204,7 @@ class _Session:
         step = int(self.world.first([-1 if newest.folder is None else int(newest.folder.name)])[0])
         if step < 0:
             self.log.cut(0)
-            self._choose_threads()
+            self.choose_threads()
             return
         folder = self.folder / "state" / f"{step:08d}"
         take_threads(self.config.train.threads, stored_threads(folder, self.world), self.world)
@@ -213,7 +213,7 @@ class _Session:
         self.log.cut(self.state.step)
         say(f"going on from step {self.state.step}")
 
-    def _choose_threads(self) -> None:
+    def choose_threads(self) -> None:
         """As the config says, else what is fastest here; written down so that a resumed run computes the same way."""
         torch.manual_seed(self.config.seed + self.world.rank)  # from here on each process draws its own dropout
         chosen = self.config.train.threads or noted(self.folder).get("threads", {}).get("chosen")

@@ -72,3 +72,24 @@ def _level(value: float, low: float, high: float) -> int:
     """0 to 7; halved first, because `high - low` may overflow."""
     span = high / 2 - low / 2
     return min(7, int(8 * ((value / 2 - low / 2) / span))) if span > 0 else 3
+
+
+def curve(xs: Sequence[float], ys: Sequence[float], *, width: int = 64, height: int = 10) -> list[str]:
+    """A curve of finite numbers as lines of characters, its highest and lowest value written at the left.
+
+    Each column shows the mean of the points that fall into it.
+    """
+    assert len(xs) == len(ys) > 0
+    span = (xs[-1] - xs[0]) or 1.0
+    columns: list[list[float]] = [[] for _ in range(width)]
+    for x, y in zip(xs, ys, strict=True):
+        columns[min(width - 1, int(width * (x - xs[0]) / span))].append(y)
+    means = [math.fsum(column) / len(column) if column else None for column in columns]
+    real = [mean for mean in means if mean is not None]
+    low, high = min(real), max(real)
+    level = [None if mean is None else round((height - 1) * (mean - low) / ((high - low) or 1.0)) for mean in means]
+    lines = []
+    for row in reversed(range(height)):
+        label = significant(high) if row == height - 1 else significant(low) if row == 0 else ""
+        lines.append(f"{label:>8} ┤" + "".join("•" if at == row else " " for at in level).rstrip())
+    return [*lines, " " * 9 + "└" + "─" * width]

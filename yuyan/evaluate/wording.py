@@ -128,6 +128,28 @@ WORDS: dict[str, tuple[str, str]] = {
     "p50": ("median", "中位数"),
     "p95": ("95 %", "95%"),
     "max": ("longest", "最长"),
+    # the choice of settings
+    "rate_range": ("Learning-rate range", "学习率范围"),
+    "suggestion": ("Suggested rate", "建议学习率"),
+    "config_says": ("The config says", "配置中的值"),
+    "explain_rate": (
+        "The rate rises from step to step. Where the loss falls the rate does something; where it rises steps are too long. "
+        "A good rate lies well before the lowest point.",
+        "学习率逐步升高：损失下降处学习率起作用，回升处步子过大；合适的值在最低点之前。",
+    ),
+    "study": ("A search for settings", "超参数搜索"),
+    "history": ("Trial by trial", "逐次试验"),
+    "each_trial": ("each", "各次"),
+    "best_so_far": ("best so far", "迄今最好"),
+    "trial": ("trial", "试验"),
+    "trials": ("Trials", "试验"),
+    "importance": ("What matters", "哪些设置重要"),
+    "importance_axis": ("share of the differences that a key explains", "该键解释的差异比例"),
+    "explain_importance": (
+        "From a forest fitted to the finished trials (fANOVA, Hutter et al. 2014); with few trials, a rough guess.",
+        "由随机森林在已完成试验上估计（fANOVA, Hutter 等 2014）；试验少时只是粗略估计。",
+    ),
+    "best_settings": ("The best config", "最佳配置"),
     # settings
     "budget": ("Budget", "预算"),
     "config": ("Settings of {name}", "{name} 的设置"),

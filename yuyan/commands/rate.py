@@ -1,0 +1,145 @@
+"""`yuyan lr`: which learning rate suits a config, found in some hundred steps with a rate that rises from step to step.
+
+The loss first stays, then falls, then rises when steps are too long (Smith 2017, section 3.3). A language model's loss often
+stays level over many rates before it rises; of those, the lowest is suggested. All is done on a copy in a temporary folder; only the drawn curve stays.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from yuyan.commands.interrupt import stop_on_signal
+from yuyan.commands.run import RUNS, RunConfig, create_run, read_run_config
+from yuyan.commands.train import Session, settle
+from yuyan.config import to_yaml
+from yuyan.console import progress, say
+from yuyan.errors import InputError, Interrupted
+from yuyan.evaluate.study import rate_page
+from yuyan.evaluate.terminal import curve
+from yuyan.store import write_text
+from yuyan.train import Diverged, PlainStep, Plan, train
+from yuyan.train.world import World
+
+SPAN = 300.0  # times below and above the config's own rate
+WINDOW = 0.03  # of the steps: the deviation of the bell by which losses are averaged
+LOST = 1.25  # times the loss at the start: the end of the search
+NEARLY = 0.05  # of what was won at the best rate may be missing at the suggested one
+FEWEST = 20
+RECENT = 5
+
+
+@dataclass(frozen=True)
+class Rising:
+    """From `low` times the full rate to `high` times it, by the same factor at each step."""
+
+    low: float
+    high: float
+
+    def factor(self, progress: float) -> float:
+        """What to multiply the learning rate with."""
+        return float(self.low * (self.high / self.low) ** progress)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was tried, and what follows from it. `losses` in nats; the smoothed ones belong to the same rates."""
+
+    rates: list[float]
+    losses: list[float]
+    smoothed: list[float]
+    suggestion: float
+
+
+def rate_command(
+    place: Path,
+    overrides: Sequence[str],
+    out: Path | None,
+    *,
+    steps: int,
+    low: float | None = None,
+    high: float | None = None,
+) -> Found:
+    """Find a rate for the config in `place`, draw the curve, say what to write. Raises InputError, Interrupted."""
+    config = read_run_config(place, overrides)
+    rate = config.train.optimizer.lr
+    low, high = low or rate / SPAN, high or rate * SPAN
+    if not low < high:
+        raise InputError(f"--low {low:g} is not below --high {high:g}")
+    with tempfile.TemporaryDirectory(prefix="yuyan-lr-") as temporary:
+        rates, losses = _tried(config, Path(temporary) / "run", steps, low, high)
+    if len(rates) < FEWEST:
+        raise InputError(
+            f"the loss was lost after {len(rates)} steps, at a rate of {rates[-1]:.1e}; give a lower --low"
+        )
+    smoothed = smooth(losses)
+    found = Found(rates, losses, smoothed, suggest(rates, smoothed))
+    page = out or RUNS / f"{config.name}-lr.html"
+    write_text(page, rate_page({
+        "title": config.name, "rates": rates, "losses": losses, "smoothed": smoothed, "suggestion": found.suggestion,
+        "rate": rate, "steps": len(rates), "config": to_yaml(config),
+    }))  # fmt: skip
+    _show(found, config, page)
+    command = shlex.join(["yuyan", "train", str(place), *overrides, f"train.optimizer.lr={found.suggestion:g}"])
+    say(f"now try:\n  {command}")
+    return found
+
+
+def _tried(config: RunConfig, folder: Path, steps: int, low: float, high: float) -> tuple[list[float], list[float]]:
+    settings = config.train
+    changed = settings.model_copy(update={"steps": steps, "budget": None, "ema": None})
+    config = config.model_copy(update={"train": changed})
+    create_run(config, folder)
+    config, corpus = settle(config, folder)
+    session = Session(config, folder, corpus, World())
+    session.choose_threads()
+    rate = config.train.optimizer.lr
+    step = PlainStep(
+        Plan(steps=steps), Rising(low / rate, high / rate), clip=settings.clip, penalty=settings.penalty  # type: ignore[arg-type]
+    )  # fmt: skip
+    rates, losses = list[float](), list[float]()
+    with closing(session.saver), stop_on_signal() as stop, progress("looking for a learning rate", steps) as bar:
+        try:
+            for update in train(session.state, session.batches, step):
+                if stop:
+                    raise Interrupted(f"stopped by {stop.signal}; nothing was kept")
+                if update.skipped or not math.isfinite(update.loss):
+                    break
+                losses.append(update.loss)
+                rates.append(rate * step.schedule.factor((update.step - 0.5) / steps))
+                bar.set(update.step, f"rate {rates[-1]:.1e}  loss {update.loss:.3f}")
+                if len(losses) > FEWEST and np.mean(losses[-RECENT:]) > LOST * np.mean(losses[:RECENT]):
+                    break
+        except Diverged:
+            pass
+    return rates, losses
+
+
+def smooth(losses: Sequence[float]) -> list[float]:
+    """At each step the mean of the losses before and after it, by a bell: it lags behind nothing."""
+    places = np.arange(len(losses))
+    weights = np.exp(-0.5 * ((places[:, None] - places) / max(1.0, WINDOW * len(losses))) ** 2)
+    smoothed: list[float] = (weights @ np.asarray(losses) / weights.sum(1)).tolist()
+    return smoothed
+
+
+def suggest(rates: Sequence[float], smoothed: Sequence[float]) -> float:
+    """The lowest rate at which nearly all was won that any rate won, to two digits."""
+    enough = min(smoothed) + NEARLY * (smoothed[0] - min(smoothed))
+    return float(f"{next(rate for rate, loss in zip(rates, smoothed, strict=True) if loss <= enough):.1e}")
+
+
+def _show(found: Found, config: RunConfig, page: Path) -> None:
+    say(f"loss over learning rate, {found.rates[0]:.1e} to {found.rates[-1]:.1e}:")
+    for line in curve([math.log10(rate) for rate in found.rates], found.smoothed):
+        say(line)
+    say(f"suggested: {found.suggestion:g} (the config says {config.train.optimizer.lr:g}); drawn in {page}")
+    say("write this, and keep the other keys as they are:")
+    say(f"  train:\n    optimizer: {{kind: {config.train.optimizer.kind}, lr: {found.suggestion:.1e}}}")
