@@ -100,13 +100,16 @@ def train(
     overrides: Overrides = None,
     out: Out = None,
     resume: Resume = False,
+    allow_change: Annotated[
+        list[str] | None, typer.Option("--allow-change", help="A key that may differ from the run gone on with.")
+    ] = None,
 ) -> None:
     """Train what a config describes, in a run folder; on a text without a config, all is chosen for it."""
     from yuyan.commands.outcome import show
     from yuyan.commands.run import read_run_config
     from yuyan.commands.train import train_command
 
-    show(train_command(read_run_config(config, overrides or []), out, resume=resume))
+    show(train_command(read_run_config(config, overrides or []), out, resume=resume, allow_change=allow_change or ()))
 
 
 @app.command()
@@ -256,7 +259,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="replace")
     with interrupt_on_signal():
         code = _run()
-    if code == STOPPED and left_running():
+    if code and left_running():
         sys.stdout.flush()
         os._exit(code)
     sys.exit(code)

@@ -30,6 +30,8 @@ from rich.text import Text
 T = TypeVar("T")
 PLAIN_LINE_SECONDS = 5.0
 _INTERRUPTIBLE = "interruptible work"
+ABANDONED = "abandoned work"
+"""The name of a thread that hangs: nobody waits for it any more."""
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -152,7 +154,7 @@ def interruptible(work: Callable[[], T]) -> T:
 
 def left_running() -> bool:
     """Whether `interruptible` work is still under way: the interpreter cannot be taken down in good order then."""
-    return any(thread.name == _INTERRUPTIBLE for thread in threading.enumerate())
+    return any(thread.name in (_INTERRUPTIBLE, ABANDONED) for thread in threading.enumerate())
 
 
 def track(items: Iterable[T], description: str, total: float | None = None) -> Iterator[T]:

@@ -41,7 +41,7 @@ from yuyan.tasks.language_model import model_folder
 from yuyan.text import DataConfig
 from yuyan.tokens import TokenizerConfig
 from yuyan.tokens.train import BytePairConfig
-from yuyan.train import AdamW, Clock, Ema, OptimizerConfig, Penalty, Precision, Schedule, WarmupStableDecay
+from yuyan.train import AdamW, Clock, Ema, NonFinite, OptimizerConfig, Penalty, Precision, Schedule, WarmupStableDecay
 from yuyan.train.parallel import Auto as AutoParallel
 from yuyan.train.parallel import Parallel
 from yuyan.train.world import rank
@@ -51,6 +51,13 @@ BUDGET = "10m"
 MADE = "made.json"
 FREE = ("train.threads", "train.save_every", "train.save_steps", "train.keep", "train.parallel", "data.processes")
 """Keys, and what is below them, that say how a run is computed and kept, not what it is."""
+
+SAFE = (
+    "train.steps", "train.budget", "train.clock", "train.batch_tokens", "train.micro_tokens", "train.optimizer.lr",
+    "train.optimizer.weight_decay", "train.schedule", "train.clip", "train.penalty", "train.non_finite", "train.spike",
+    "evaluate", "generate",
+)  # fmt: skip
+"""Keys, and what is below them, that may change within a run where the user says so: the state still fits."""
 
 
 def seconds_of(text: str) -> float:
@@ -108,6 +115,10 @@ class TrainConfig(Config):
     """An average of the weights over the run, which is then what is measured and exported; null is none."""
     clip: float | None = Field(1.0, gt=0)
     """Largest norm of the gradient; null for none."""
+    non_finite: NonFinite = "skip"
+    """What to do with a batch whose loss or gradient is not a number: skip it, up to ten in a row, or stop. What it read is kept in `bad_batches.jsonl`."""
+    spike: float | None = Field(6.0, gt=0)
+    """From how many robust deviations above the last losses one is reported as a spike; null for none."""
     precision: Precision = "auto"
     """Number format of the computation; auto is bfloat16 where the processor has it."""
     parallel: Parallel = AutoParallel()
@@ -286,13 +297,16 @@ def adopt(config: RunConfig, stored: RunConfig, folder: Path) -> RunConfig:
     return config.model_copy(update=chosen)
 
 
-def check_same(config: RunConfig, stored: RunConfig, folder: Path) -> None:
-    """A run goes on only as what it was, but for FREE. Raises InputError that lists the keys which differ."""
+def check_same(config: RunConfig, stored: RunConfig, folder: Path, allowed: Sequence[str] = ()) -> None:
+    """A run goes on only as what it was, but for FREE and what is `allowed`. Raises InputError that lists the others."""
+    if unsafe := [key for key in allowed if not _among(key, SAFE)]:
+        raise InputError(f"--allow-change {unsafe[0]}: cannot change within a run; these can: {', '.join(SAFE)}")
     mine, theirs = flatten(dump(config)), flatten(dump(stored))
-    keys = sorted(key for key in mine.keys() | theirs.keys() if not _among(key, FREE))
+    keys = sorted(key for key in mine.keys() | theirs.keys() if not _among(key, (*FREE, *allowed)))
     if different := [key for key in keys if mine.get(key) != theirs.get(key)]:
         said = "; ".join(f"{key}: {theirs.get(key)!r} there, {mine.get(key)!r} here" for key in different[:6])
-        raise InputError(f"{folder}: cannot go on as another run: {said}. Use --out for a new run")
+        hint = f" or --allow-change {different[0]}" if all(_among(key, SAFE) for key in different) else ""
+        raise InputError(f"{folder}: cannot go on as another run: {said}. Use --out for a new run{hint}")
 
 
 def _among(key: str, names: Sequence[str]) -> bool:

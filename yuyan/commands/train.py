@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -32,9 +32,10 @@ from yuyan.commands.run import (
     renew_run,
     seconds_of,
 )
-from yuyan.commands.runlog import RunLog, update_record
+from yuyan.commands.runlog import RunLog
 from yuyan.commands.together import announce, join, wait_until_ready
 from yuyan.commands.validation import measure_for
+from yuyan.commands.watch import Watch
 from yuyan.console import Task, progress, say, warn
 from yuyan.corpus import Batches
 from yuyan.errors import CheckpointCorrupt, InputError, Interrupted, StorageError
@@ -55,18 +56,7 @@ from yuyan.store import (
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.text import Prepared
 from yuyan.tokens import TokenizerConfig
-from yuyan.train import (
-    CLOCKS,
-    Average,
-    Learner,
-    PlainStep,
-    Plan,
-    State,
-    Update,
-    parameter_kinds,
-    resolve,
-    train,
-)
+from yuyan.train import CLOCKS, Average, Diverged, Learner, PlainStep, Plan, State, Update, parameter_kinds, resolve
 from yuyan.train.allocator import keep_freed_memory
 from yuyan.train.checkpoint import Saver, Snapshot
 from yuyan.train.state import stored_threads
@@ -77,8 +67,8 @@ LOOKS = 20  # at the validation text, over a run
 LOOK_SHARE = 0.05  # of the time, for a run by the clock
 
 
-def train_command(config: RunConfig, out: Path | None, *, resume: bool) -> Trained:
-    """Train, or go on training. Raises InputError, StorageError, CheckpointCorrupt, Interrupted."""
+def train_command(config: RunConfig, out: Path | None, *, resume: bool, allow_change: Sequence[str] = ()) -> Trained:
+    """Train, or go on training, also with other values of the keys in `allow_change`. Raises InputError, StorageError, CheckpointCorrupt, Interrupted."""
     folder = out or default_folder(config)
     together = under_torchrun()
     if together and rank():
@@ -91,7 +81,7 @@ def train_command(config: RunConfig, out: Path | None, *, resume: bool) -> Train
     if going_on:
         stored = open_run(folder)
         config = adopt(config, stored, folder)
-        check_same(config, stored, folder)
+        check_same(config, stored, folder, allow_change)
     elif resume and out is not None and not folder.exists():
         raise InputError(f"{folder}: nothing to go on with; leave out --resume to start")
     else:
@@ -142,7 +132,10 @@ def run_training(config: RunConfig, folder: Path, corpus: Corpus, world: World |
             session.go_on()
             title = f"training {config.name} ({session.parameters / 1e6:.2f} M parameters)"
             with stop_on_signal() as stop, progress(title, 1.0) as bar:
-                session.run(bar, stop)
+                try:
+                    session.run(bar, stop)
+                except Diverged as error:
+                    raise Diverged(f"{error}. {session.last_good()}") from error
         return session.finish()
 
 
@@ -173,6 +166,7 @@ class Session:
         budget = config.train.budget
         self.plan = Plan(steps=config.train.steps, seconds=None if budget is None else seconds_of(budget))
         self.log, self.saver = RunLog(folder / "log.jsonl", writes=self.leads), Saver()
+        self.watch = Watch(folder, self.batches, corpus.tokenizer, self.log, config.train.spike)
         self.last_saved, self.step_saved, self.look_seconds = time.monotonic(), -1, 0.0
 
     def _batches(self) -> Batches:
@@ -233,26 +227,22 @@ class Session:
         """Train until the plan is fulfilled, patience is lost, or somebody asks to stop."""
         settings = self.config.train
         step = PlainStep(
-            self.plan,
-            settings.schedule,
-            clip=settings.clip,
-            penalty=settings.penalty,
-            clock=CLOCKS[settings.clock],
-            world=self.world,
-        )
+            self.plan, settings.schedule, clip=settings.clip, penalty=settings.penalty, clock=CLOCKS[settings.clock],
+            world=self.world, non_finite=settings.non_finite,
+        )  # fmt: skip
         started, tokens = time.monotonic(), self.state.tokens
         next_look = self._next_look()
         if self._lost_patience():  # it was stopped between losing patience and the report
             return
-        for update in train(self.state, self.batches, step):
+        for update in self.watch.updates(self.state, step):
             speed = (self.state.tokens - tokens) / max(1e-9, time.monotonic() - started)
-            self.log.write(update_record(update, speed))
+            self.watch.record(update, speed)
+            stopped, due = self._agreed(stop, self._due_to_save(update.step))
             done = self.plan.done(self.state)
             if self._position() >= next_look or done:
                 self.look(last=done)
                 next_look = self._next_look()
             bar.set(self.plan.progress(self.state), self._note(update, speed))
-            stopped, due = self._agreed(stop, self._due_to_save(update.step))
             if stopped or done or self._lost_patience():
                 self.save(wait=True)
             else:
@@ -266,6 +256,16 @@ class Session:
                     f"stopped early: {self.state.best['looks_since']} looks at the validation data brought nothing better"
                 )
                 return
+
+    def last_good(self) -> str:
+        """What to go on with when training has failed."""
+        self._attempt(self.saver.finish)
+        if self.step_saved < 0:
+            return "No state was saved before"
+        return (
+            f"The state of step {self.step_saved} is good. To go on from it with a lower rate:\n  "
+            f"{command_to_go_on(self.folder)} --allow-change train.optimizer.lr train.optimizer.lr=..."
+        )
 
     def _agreed(self, stop: StopRequest, due: bool) -> tuple[bool, bool]:
         """Whether any process was asked to stop, and whether the first one, whose clock counts, finds it time to save."""
@@ -342,6 +342,8 @@ class Session:
         return self.state.seconds + max(self.plan.seconds / LOOKS, self.look_seconds / LOOK_SHARE)
 
     def _due_to_save(self, step: int) -> bool:
+        if self.state.streak:
+            return False  # what was saved last is good, and this may not be
         every = self.config.train.save_steps
         if every is not None and step % every == 0:
             return True

@@ -21,12 +21,18 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from yuyan.console import ABANDONED
 from yuyan.corpus.order import EXAMPLE, generator
 from yuyan.errors import ConfigError, DataError, InputError, YuyanError
 
 Batch = dict[str, Tensor]
 Example = dict[str, NDArray[Any]]
 AHEAD = 2  # updates prepared in advance
+PATIENCE = 600.0  # seconds that one update may take to prepare
+
+
+class DataHangs(YuyanError):
+    """The data of an update do not come; the message says of which row."""
 
 
 class Rows(Protocol):
@@ -68,6 +74,7 @@ class Batches:
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        patience: float = PATIENCE,
     ):
         if batch_rows < 1 or batch_rows % world_size:
             raise ConfigError(
@@ -82,6 +89,7 @@ class Batches:
         self.micro_rows = min(micro_rows or batch_rows, batch_rows // world_size)
         self._share, self._rank = batch_rows // world_size, rank
         self._example, self._collate = example, collate
+        self._patience, self._reading = patience, ""
         self._consumed = 0  # rows, over all processes
 
     @property
@@ -106,6 +114,16 @@ class Batches:
                 raise InputError(f"cannot go on with other data: {what}: {state[key]} there, {mine[key]} here")
         self._consumed = int(state["rows"])
 
+    def last_rows(self) -> list[tuple[int, int]]:
+        """(epoch, index) of every row, over all processes, of the update handed out last."""
+        numbers = range(max(0, self._consumed - self.batch_rows), self._consumed)
+        return [divmod(number, len(self.rows)) for number in numbers]
+
+    def row(self, epoch: int, index: int) -> NDArray[np.int64]:
+        """One row, as an objective is given it."""
+        row: NDArray[np.int64] = self.rows.rows(epoch, [index])[0]
+        return row
+
     def update(self, first: int) -> list[Batch]:
         """This rank's micro-batches of the update that begins with row `first` of the run: pure."""
         begin = first + self._rank * self._share
@@ -124,6 +142,7 @@ class Batches:
         return self._collate(examples)
 
     def _read(self, epoch: int, indices: NDArray[np.int64]) -> Sequence[Any] | NDArray[np.int64]:
+        self._reading = f"reading rows {indices.min()} to {indices.max()} of epoch {epoch}"
         try:
             return self.rows.rows(epoch, indices)
         except Exception as error:
@@ -131,6 +150,7 @@ class Batches:
             raise
 
     def _ask(self, row: Any, epoch: int, index: int) -> Example:
+        self._reading = f"making an example of row {index} of epoch {epoch}"
         try:
             return self._example(row, np.random.Generator(generator(self.seed, epoch, index, EXAMPLE)))
         except YuyanError as error:
@@ -142,7 +162,12 @@ class Batches:
     def __iter__(self) -> Iterator[list[Batch]]:
         with closing(_Ahead(self.update, self._consumed, self.batch_rows)) as ahead:
             while True:
-                first, batches = ahead.take()
+                try:
+                    first, batches = ahead.take(self._patience)
+                except queue.Empty:
+                    raise DataHangs(
+                        f"the data have not come for {self._patience:.0f} s, while {self._reading}: is the disk still there?"
+                    ) from None
                 if first != self._consumed:
                     raise RuntimeError("the position was changed while iterating; start a new iteration after loading")
                 self._consumed += self.batch_rows
@@ -189,9 +214,13 @@ class _Ahead:
             except queue.Full:
                 continue
 
-    def take(self) -> tuple[int, list[Batch]]:
-        """The next update; what went wrong while making it is raised here."""
-        made = self._made.get()
+    def take(self, patience: float) -> tuple[int, list[Batch]]:
+        """The next update; what went wrong while making it is raised here, and queue.Empty after `patience` seconds."""
+        try:
+            made = self._made.get(timeout=patience)
+        except queue.Empty:
+            self._thread.name = ABANDONED  # it will never answer: nobody waits for it any more
+            raise
         if made.error is not None:
             raise made.error
         return made.first, made.batches
@@ -204,4 +233,5 @@ class _Ahead:
                 self._made.get_nowait()
             except queue.Empty:
                 break
-        self._thread.join()
+        if self._thread.name != ABANDONED:
+            self._thread.join()

@@ -8,7 +8,7 @@ from yuyan.train.penalty import Penalty
 from yuyan.train.precision import MasterWeights, Precision, resolve
 from yuyan.train.schedule import Constant, Cosine, Linear, Schedule, WarmupStableDecay
 from yuyan.train.state import State
-from yuyan.train.step import CLOCKS, Clock, Diverged, PlainStep, Plan, Update
+from yuyan.train.step import CLOCKS, Clock, Diverged, NonFinite, PlainStep, Plan, Update
 
 __all__ = [
     "CLOCKS",
@@ -24,6 +24,7 @@ __all__ = [
     "Linear",
     "MasterWeights",
     "Muon",
+    "NonFinite",
     "OptimizerConfig",
     "Penalty",
     "PlainStep",

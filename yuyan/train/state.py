@@ -47,6 +47,8 @@ class State:
     tokens: int = 0
     seconds: float = 0.0
     skipped: int = 0
+    streak: int = 0
+    """Steps in a row, up to now, that were skipped."""
     best: dict[str, Any] = field(default_factory=dict)
     world: World = field(default_factory=World)
 
@@ -80,7 +82,7 @@ class State:
             self.average.tensors = self._averaged(folder, memory)
         counters = counters_of(folder)
         self.step, self.tokens, self.seconds = counters["step"], counters["tokens"], counters["seconds"]
-        self.skipped, self.best = counters["skipped"], counters["best"]
+        self.skipped, self.best, self.streak = counters["skipped"], counters["best"], counters.get("streak", 0)
         self.batches.load_state_dict(counters["batches"])
         self._take_random_state(memory)
 
@@ -132,7 +134,7 @@ class State:
 
     def _counters(self) -> dict[str, Any]:
         return {
-            "step": self.step, "tokens": self.tokens, "seconds": self.seconds, "skipped": self.skipped,
+            "step": self.step, "tokens": self.tokens, "seconds": self.seconds, "skipped": self.skipped, "streak": self.streak,
             "best": dict(self.best), "threads": torch.get_num_threads(), "processes": self.world.size,
             "batches": self.batches.state_dict(),
         }  # fmt: skip

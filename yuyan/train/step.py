@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from yuyan.errors import InputError, YuyanError
 from yuyan.objectives import Batch
@@ -22,6 +23,7 @@ from yuyan.train.state import State
 from yuyan.train.world import World
 
 SKIPS_IN_A_ROW = 10
+NonFinite = Literal["skip", "stop"]
 Clock = Literal["wall", "cpu"]
 CLOCKS: dict[Clock, Callable[[], float]] = {"wall": time.monotonic, "cpu": time.process_time}
 """What the seconds of a plan are counted by; with `cpu` the work of all threads is added up."""
@@ -44,6 +46,10 @@ class Diverged(YuyanError):
     """The loss is not a number any more."""
 
 
+class OutOfMemory(YuyanError):
+    """A micro-batch needs more memory than there is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How long to train: so many steps, or so many seconds. Exactly one of the two."""
@@ -64,7 +70,10 @@ class Plan:
 
 
 class PlainStep:
-    """Forward, backward, clip, step. A gradient that is not finite changes no weight; ten in a row end the run."""
+    """Forward, backward, clip, step. A gradient or loss that is not finite changes no weight; ten in a row end the run.
+
+    `suspects` are the places, in the batch of all processes, of the rows whose loss was not finite in the last update.
+    """
 
     def __init__(
         self,
@@ -75,33 +84,34 @@ class PlainStep:
         penalty: Penalty | None = None,
         clock: Callable[[], float] = time.monotonic,
         world: World | None = None,
+        non_finite: NonFinite = "skip",
     ):
         self.plan, self.schedule, self.clip, self.clock, self.world = plan, schedule, clip, clock, world or World()
-        self.penalty = penalty
+        self.penalty, self.non_finite = penalty, non_finite
+        self.suspects: list[int] = []
         self._last: float | None = None
-        self._skips = 0
 
     def __call__(self, state: State, group: list[Batch]) -> Update:
         """Take one update on the micro-batches of `group`. Raises Diverged, or InputError if no token was scored."""
         rate = self._set_rate(state)
         state.weights.zero_gradients()
-        total, count = torch.zeros((), dtype=torch.float64), 0
+        totals: list[Tensor] = []
+        counts = 0
         for batch in group:
-            loss = state.learner(batch)
-            loss.total.sum().backward()
+            with memory_errors(state.step + 1, batch):
+                loss = state.learner(batch)
+                loss.total.sum().backward()
             state.weights.take_gradients()
-            total += loss.total.detach().sum()
-            count += int(loss.count.sum())
-        everywhere = self.world.sum([float(total), float(count)])
-        loss_total, count = everywhere[0], int(everywhere[1])
+            totals.append(loss.total.detach())
+            counts += int(loss.count.sum())
+        loss_total, summed = self.world.sum([sum(float(each.sum()) for each in totals), float(counts)])
+        count = int(summed)
         if count == 0:
             raise InputError(f"step {state.step + 1}: no token of the batch was scored; check labels and masks")
-        norm = self._finish(state, count)
+        norm = self._finish(state, count, loss_total, totals)
         state.step, state.tokens = state.step + 1, state.tokens + count
         self._count_time(state)
-        return Update(
-            state.step, loss_total / count, count, norm, rate, state.seconds, state.tokens, not math.isfinite(norm)
-        )
+        return Update(state.step, loss_total / count, count, norm, rate, state.seconds, state.tokens, state.streak > 0)
 
     def start_clock(self) -> None:
         """Call before the first step of a session: time between sessions is not counted."""
@@ -113,35 +123,62 @@ class PlainStep:
             group["lr"] = group.setdefault("full_lr", group["lr"]) * factor
         return float(state.optimizer.param_groups[0]["lr"])
 
-    def _finish(self, state: State, count: int) -> float:
+    def _finish(self, state: State, count: int, loss_total: float, totals: list[Tensor]) -> float:
         state.weights.sum_gradients()
         masters = list(state.weights.masters.values())
         gradients = [p.grad for p in masters if p.grad is not None]
         torch._foreach_div_(gradients, float(count))
         norm = _clip(masters, math.inf if self.clip is None else self.clip)
-        if math.isfinite(norm):
+        if math.isfinite(norm) and math.isfinite(loss_total):
             if self.penalty is not None:
                 self.penalty.add(state.optimizer.param_groups)
             state.optimizer.step()
             state.weights.publish()
             if state.average is not None:
                 state.average.follow(state.weights.masters, state.step + 1 - state.skipped)
-            self._skips = 0
+            state.streak = 0
         else:
-            state.skipped += 1
-            self._skips += 1
-            if self._skips >= SKIPS_IN_A_ROW:
-                raise Diverged(
-                    f"step {state.step + 1}: {self._skips} gradients in a row were not finite; "
-                    "start a new run with a lower train.optimizer.lr or train.clip"
-                )
+            self._skip(state, totals)
         return norm
+
+    def _skip(self, state: State, totals: list[Tensor]) -> None:
+        """Leave the weights as they are. Raises Diverged when the policy, or the number of such steps in a row, says so."""
+        state.skipped, state.streak = state.skipped + 1, state.streak + 1
+        mine = ~torch.cat([each.flatten() for each in totals]).isfinite()
+        places = torch.zeros(len(mine) * self.world.size)
+        places[len(mine) * self.world.rank :][: len(mine)] = mine.float()
+        self.suspects = [int(place) for place in self.world.add(places).nonzero().flatten()]
+        if self.non_finite == "stop":
+            raise Diverged(
+                f"step {state.step + 1}: the loss or its gradient is not a number (train.non_finite is stop)"
+            )
+        if state.streak >= SKIPS_IN_A_ROW:
+            raise Diverged(
+                f"step {state.step + 1}: {state.streak} losses or gradients in a row were not finite; "
+                "start a new run with a lower train.optimizer.lr or train.clip"
+            )
 
     def _count_time(self, state: State) -> None:
         now = self.clock()
         if self._last is not None:
             state.seconds += now - self._last
         self._last = now
+
+
+@contextmanager
+def memory_errors(step: int, batch: Batch) -> Iterator[None]:
+    """Turn what Python and PyTorch say when memory is used up into a line with a remedy. Raises OutOfMemory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+            raise
+        rows, tokens = len(next(iter(batch.values()))), max(t.numel() for t in batch.values())
+        remedy = (
+            f"set train.micro_tokens={tokens // 2}, which changes nothing else" if rows > 1
+            else "use a smaller train.context or model.hidden_size"
+        )  # fmt: skip
+        raise OutOfMemory(f"step {step}: out of memory with {rows} rows, {tokens} tokens, at once; {remedy}") from error
 
 
 def _clip(masters: list[nn.Parameter], largest: float) -> float:
