@@ -5,13 +5,24 @@ The batches are so uneven that a mean of means would be far off, and so few that
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from processes import all_together
+from processes import all_together, free_port, together
 from safetensors.torch import load_file
+from toy_processes import toy_corpus_for
+from toy_runs import CONFIG, SETTINGS, remains
+
+from yuyan.tasks.language_model import LanguageModel
 
 Cut = tuple[int, str, int]  # processes, how the weights are held, rows of a micro-batch
 WHOLE: Cut = (1, "ddp", 8)
@@ -50,3 +61,111 @@ def test_two_and_four_processes(tmp_path: Path, model: str) -> None:
     """8 x 1, 4 x 2, 1 x 8 rows in all, over processes."""
     cuts: list[Cut] = [(1, "fsdp", 1), (2, "ddp", 4), (2, "ddp", 1), (2, "fsdp", 1), (4, "ddp", 2), (4, "fsdp", 1)]
     check(tmp_path, model, cuts)
+
+
+# ---------------------------------------------------------------- a state of any number of processes
+
+
+def stages(folder: Path, parts: list[tuple[int, str, int]], of: int = 8) -> tuple[list[float], list[Any]]:
+    """A run in parts, each by so many processes up to an update, each going on from the state of the one before."""
+    toy_corpus_for(folder)
+    jobs: list[tuple[int, str, dict[str, Any]]] = [
+        (size, "toy_processes.run_to",
+         {"folder": str(folder), "until": until, "of": of, "kind": kind, "load": number > 0})
+        for number, (size, kind, until) in enumerate(parts)
+    ]  # fmt: skip
+    losses, rows = [], []
+    for ended, (size, _, _) in zip(all_together(folder / "out", jobs), parts, strict=True):
+        assert ended.codes == [0] * size, ended.said
+        assert all(each == ended.results[0] for each in ended.results)
+        losses += ended.results[0]["losses"]
+        rows += ended.results[0]["rows"]
+    return losses, rows
+
+
+def check_stages(folder: Path, parts: list[tuple[int, str, int]]) -> None:
+    straight, rows = stages(folder / "straight", [(1, "ddp", 8)])
+    found, read = stages(folder / "parts", parts)
+    assert read == rows, "the same rows at every update"
+    assert found == pytest.approx(straight, rel=1e-6)
+    expected, got = (load_file(folder / name / "end.safetensors") for name in ("straight", "parts"))
+    assert expected.keys() == got.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(got[name], tensor, rtol=1e-4, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_one_process_then_two_with_parts_then_one(tmp_path: Path) -> None:
+    check_stages(tmp_path, [(1, "ddp", 3), (2, "fsdp", 5), (1, "ddp", 8)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", [
+    [(2, "ddp", 3), (1, "ddp", 8)], [(2, "fsdp", 3), (4, "fsdp", 6), (1, "fsdp", 8)],
+    [(2, "fsdp", 3), (2, "ddp", 6), (4, "fsdp", 8)], [(4, "ddp", 4), (2, "fsdp", 8)],
+], ids=str)  # fmt: skip
+def test_any_number_of_processes_goes_on(tmp_path: Path, parts: list[tuple[int, str, int]]) -> None:
+    check_stages(tmp_path, parts)
+
+
+# ---------------------------------------------------------------- a process that is lost
+
+
+@pytest.mark.parametrize(
+    "how", ["dies", pytest.param("fails", marks=pytest.mark.slow), pytest.param("hangs", marks=pytest.mark.slow)]
+)
+def test_a_lost_process_is_named(tmp_path: Path, how: str) -> None:
+    ended = together(tmp_path, 2, "toy_processes.lost", how=how, timeout=3.0)
+    told = ended.results[0]
+    expected = {"dies": r"rank 0 stops: rank 1 died \(process \d+ on ", "fails": "rank 1 stopped: page 7 is missing",
+                "hangs": "rank 1 does not answer"}[how]  # fmt: skip
+    assert re.search(expected, told["said"]), told
+    assert told["after"] < 9, "in time"
+
+
+TOGETHER = ("train.batch_tokens=256", "train.precision=float32", "model.dropout=0", "train.parallel.timeout=20")
+
+
+def under_torchrun(folder: Path, *more: str, processes: int = 2, restarts: int = 0) -> subprocess.Popen[str]:
+    """`yuyan train` in several processes, as a user starts them."""
+    own = [word for word in SETTINGS if not word.startswith(("train.batch_tokens", "model.dropout", "train.threads"))]
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--max-restarts", str(restarts),
+         "--master-port", str(free_port()), "-m", "yuyan", "train", str(CONFIG), *own, *TOGETHER, *more, "--out", str(folder)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def measured(folder: Path) -> list[float]:
+    found = [r["validation"]["bits_per_byte"] for r in map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+             if "validation" in r]  # fmt: skip
+    report = json.loads((folder / "reports" / "00000016.json").read_text())
+    return [*found, report["validation"]["bits_per_byte"], report["test"]["bits_per_byte"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_a_process_killed_and_started_again_by_torchrun(tmp_path: Path, kind: str) -> None:
+    """The same command, two processes, one of them killed in mid-run; the model is the one of a run by one process."""
+    command = ("train", str(CONFIG), *SETTINGS, *TOGETHER, "--out", str(tmp_path / "one"))
+    assert subprocess.run([sys.executable, "-m", "yuyan", *command], check=False).returncode == 0
+    folder = tmp_path / "two"
+    process = under_torchrun(folder, f"train.parallel.kind={kind}", "train.save_steps=2", restarts=2)
+    log = folder / "log.jsonl"
+    while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") >= 7):
+        time.sleep(0.01)
+    victim = next(pid for pid in children(process.pid) if "RANK=1" in environment(pid))
+    os.kill(victim, signal.SIGKILL)
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    assert "going on from step" in said and "rank 1" in said, said
+    assert measured(folder) == pytest.approx(measured(tmp_path / "one"), rel=1e-5)
+    assert LanguageModel.load(folder / "model").network is not None
+    assert remains(folder) == [] and not (folder / "lock").exists()
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def environment(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")

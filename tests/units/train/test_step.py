@@ -79,7 +79,9 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_ten_in_a_row_end_the_
     assert not step(state, [batch()]).skipped, "one good step, and the count begins anew"
     for _ in range(9):
         step(state, [batch(math.nan)])
-    with pytest.raises(Diverged, match=r"step 21: 10 losses or gradients in a row were not finite; start a new run with a lower"):
+    with pytest.raises(
+        Diverged, match=r"step 21: 10 losses or gradients in a row were not finite; start a new run with a lower"
+    ):
         step(state, [batch(math.nan)])
 
 
