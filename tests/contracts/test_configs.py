@@ -8,8 +8,10 @@ import pytest
 from pydantic import BaseModel
 
 from yuyan.commands.config import every_key, models_in
-from yuyan.commands.run import RunConfig, read_run_config
+from yuyan.commands.pretrained import Pretrained
+from yuyan.commands.run import From, RunConfig, read_run_config
 from yuyan.config import build, dump
+from yuyan.objectives.fit import check_network, check_tokenizer
 
 ROOT = Path(__file__).parents[2] / "configs"
 FILES = sorted(ROOT.rglob("*.yaml"))
@@ -24,8 +26,14 @@ def test_there_are_configs_of_every_size() -> None:
 def test_it_builds_and_its_filled_form_builds_itself(file: Path) -> None:
     config = read_run_config(file)
     assert build(RunConfig, dump(config)) == config
+    if isinstance(config.model, Pretrained):  # a model that another command makes first, which the file names
+        assert f"yuyan train configs/tiny/gpt.yaml --out runs/{config.model.path.name}" in file.read_text()
+        return
     network = config.model.network(getattr(config.tokenizer, "vocab_size", None) or 512)
     assert network.hidden_size > 0
+    check_network(config.objective, network)
+    if not isinstance(config.tokenizer, From):
+        check_tokenizer(config.objective, config.tokenizer)
 
 
 def test_every_key_says_what_it_means() -> None:
@@ -51,3 +59,5 @@ def test_the_bundled_text_is_what_its_script_makes(capsys: pytest.CaptureFixture
 
     runpy.run_path(str(ROOT / "tiny" / "make_stories.py"), run_name="__main__")
     assert capsys.readouterr().out == (ROOT / "tiny" / "stories.txt").read_text(encoding="utf-8")
+    runpy.run_path(str(ROOT / "tiny" / "make_records.py"), run_name="__main__")
+    assert capsys.readouterr().out == (ROOT / "tiny" / "answers.jsonl").read_text(encoding="utf-8")

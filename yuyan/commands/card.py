@@ -17,6 +17,7 @@ from yuyan.objectives import Distil
 if TYPE_CHECKING:
     from yuyan.commands.corpus import Corpus
     from yuyan.commands.outcome import Trained
+    from yuyan.commands.records import RecordCorpus
     from yuyan.commands.run import RunConfig
 
 
@@ -35,7 +36,7 @@ _MODELS = {
 """By the kind of the objective, that of its base for a distillation."""
 
 
-def model_card(config: RunConfig, result: Trained, corpus: Corpus, context: int | None) -> str:
+def model_card(config: RunConfig, result: Trained, corpus: Corpus | RecordCorpus, context: int | None) -> str:
     """Markdown with the YAML header that model hubs read."""
     objective = config.objective
     asked = objective.base.kind if isinstance(objective, Distil) else objective.kind

@@ -14,15 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from yuyan.commands.pretrained import GENERATOR, Pretrained
+from yuyan.commands.records import shape_of
 from yuyan.commands.run import From, RunConfig, note, noted
 from yuyan.errors import ConfigError, InputError
 from yuyan.hub import base_of, read_config, read_model
+from yuyan.hub.sentence import Pooling, Sentence
 from yuyan.models.network import Network, NetworkModule
 from yuyan.models.pair import Pair, share_embeddings, with_generator, with_teacher
 from yuyan.models.presets import Auto, Custom, Gpt, Lstm, longest_text
 from yuyan.nn.adapt import Lora
-from yuyan.objectives import Distil, Preference, ReplacedToken
+from yuyan.objectives import Ctc, Distil, Objective, Preference, ReplacedToken
+from yuyan.objectives.contrastive import ContrastiveObjective
+from yuyan.objectives.distil import DistilObjective
 from yuyan.objectives.fit import check_network, check_tokenizer
+from yuyan.objectives.span import SpanCorruptionObjective
 from yuyan.tasks.language_model import LanguageModel, model_folder
 from yuyan.tokens import Tokenizer, load_tokenizer
 
@@ -37,6 +42,7 @@ def check_fit(config: RunConfig) -> None:
     longest = longest_text(network)
     if longest is not None and config.train.context > longest:
         raise ConfigError(f"train.context: {config.train.context} tokens, but the model has positions for {longest}")
+    _check_data(config)
     if isinstance(objective, ReplacedToken) and isinstance(config.adapt, Lora):
         raise ConfigError(
             "adapt.kind lora: not with objective.kind replaced_token, whose generator is trained from nothing"
@@ -45,6 +51,16 @@ def check_fit(config: RunConfig) -> None:
         if objective.teacher is None:
             raise ConfigError("objective.teacher: required: the folder of the model to learn from")
         check_network(objective, read_config(model_folder(objective.teacher)))
+
+
+def _check_data(config: RunConfig) -> None:
+    asked = config.objective.base if isinstance(config.objective, Distil) else config.objective
+    if config.data.records is None and isinstance(asked, Preference | Ctc):
+        raise ConfigError(f"objective.kind {asked.kind} learns from records, not from texts: add data.records={{}}")
+    if config.data.records is not None:
+        shape_of(config.objective)
+        if isinstance(config.model, Auto):
+            raise ConfigError("model.kind auto: chooses by the length of a text, not for records; choose gpt or lstm")
 
 
 def _planned_network(config: RunConfig) -> Network:
@@ -109,6 +125,21 @@ def kept(trained: nn.Module) -> NetworkModule:
     network = trained.model if isinstance(trained, Pair) else trained
     assert isinstance(network, NetworkModule)
     return network
+
+
+_POOLINGS: dict[str, Pooling] = {"mean": "mean", "first": "cls", "last": "lasttoken"}
+
+
+def as_saved(objective: Objective, network: NetworkModule, tokenizer: Tokenizer, context: int | None) -> LanguageModel:
+    """The network as a model that is used as it was trained: how it makes a vector of a text, what its decoder begins with."""
+    sentence = start = None
+    if isinstance(objective, ContrastiveObjective):
+        sentence = Sentence(pooling=_POOLINGS[objective.config.pool])
+    if isinstance(objective, DistilObjective):
+        objective = objective.base
+    if isinstance(objective, SpanCorruptionObjective):
+        start = objective.start
+    return LanguageModel(network, tokenizer, context, sentence=sentence, start=start)
 
 
 class Exact:

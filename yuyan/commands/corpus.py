@@ -43,6 +43,11 @@ class Corpus:
         main = max(languages, key=lambda name: languages[name].characters, default="en")
         return "zh" if main.startswith("zh") else "en"
 
+    @property
+    def tokens(self) -> int:
+        """Of the training part."""
+        return int(self.train.tokens)
+
     def shards(self, split: str) -> Shards | None:
         """The tokens of train, validation or test, if there is such a part."""
         return {"train": self.train, "validation": self.validation, "test": self.test}[split]

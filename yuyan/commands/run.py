@@ -76,11 +76,24 @@ class From(Config):
     """The folder; in a file, relative to that file."""
 
 
+class RecordsConfig(Config):
+    """Records with named parts, one JSON object a line; `clean`, `documents` and `text_column` do not concern them."""
+
+    fields: dict[str, str] = Field(default_factory=dict)
+    """What a part is called in the files, where that is another name: {answer: response}."""
+    too_long: Literal["error", "truncate"] = "error"
+    """Records longer than train.context: stop and say how many, or cut them: first the beginning of the prompt, then the
+    ends of the other parts."""
+
+
 class RunData(DataConfig):
     """The text of a run: files to prepare, or what another run has prepared."""
 
     prepared: Place | None = None
     """The data folder of another run, instead of `sources`."""
+    records: RecordsConfig | None = None
+    """For files of records instead of texts: prompt and answer (prefix_lm); prompt, chosen and rejected (preference); query,
+    document and, optional, a list of negatives (contrastive); inputs and labels (ctc). `{}` takes them as they are."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from yuyan.commands.corpus import Corpus
+from yuyan.commands.records import RecordCorpus
 from yuyan.commands.run import RunConfig
 from yuyan.config import fingerprint
 from yuyan.console import mute, say
@@ -41,14 +42,14 @@ def wait_until_ready(folder: Path) -> None:
     mute()
 
 
-def join(config: RunConfig, corpus: Corpus) -> World:
+def join(config: RunConfig, corpus: Corpus | RecordCorpus) -> World:
     """Meet the others. Raises InputError where one has another config or other data."""
     local = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     world = Processes(timeout=config.train.parallel.timeout, device=device)
     with world.watched():
         _check_equal(world, "config", int(fingerprint(config)[:12], 16))
-        _check_equal(world, "training text", corpus.train.tokens)
+        _check_equal(world, "training text", corpus.tokens)
     say(f"{world.size} processes train together, {world.local_size} of them on this machine")
     return world
 

@@ -13,13 +13,14 @@ from pathlib import Path
 import torch
 
 from yuyan.commands.card import model_card
-from yuyan.commands.companion import Exact, check_fit, kept, measured_again, with_companion, write_companion
+from yuyan.commands.companion import Exact, as_saved, check_fit, kept, measured_again, with_companion, write_companion
 from yuyan.commands.corpus import Corpus, make_corpus, open_corpus
 from yuyan.commands.interrupt import StopRequest, stop_on_signal
 from yuyan.commands.leaving import tidy
 from yuyan.commands.outcome import Trained, quick, report_of, story
 from yuyan.commands.pretrained import keep_beside, save_model, start_network
 from yuyan.commands.recipe import chosen, fill, measure_machine, vocabulary_for
+from yuyan.commands.records import RecordCorpus, make_records
 from yuyan.commands.run import (
     RunConfig,
     adopt,
@@ -74,8 +75,8 @@ def train_command(config: RunConfig, out: Path | None, *, resume: bool, allow_ch
     if together and rank():
         wait_until_ready(folder)
         config = open_run(folder)  # as the first process filled it
-        corpus = open_corpus(config, folder)
-        return run_training(config, folder, corpus, join(config, corpus))
+        ready = open_corpus(config, folder) if config.data.records is None else make_records(config, folder)
+        return run_training(config, folder, ready, join(config, ready))
     check_fit(config)
     going_on = (resume or (together and restarts() > 0)) and (folder / "run.yaml").exists()
     if going_on:
@@ -96,8 +97,10 @@ def train_command(config: RunConfig, out: Path | None, *, resume: bool, allow_ch
         return run_training(config, folder, corpus, join(config, corpus))
 
 
-def settle(config: RunConfig, folder: Path) -> tuple[RunConfig, Corpus]:
+def settle(config: RunConfig, folder: Path) -> tuple[RunConfig, Corpus | RecordCorpus]:
     """The text, and the config with nothing left open, which is written down."""
+    if config.data.records is not None:
+        return config, make_records(config, folder)
     if not isinstance(config.model, Auto):
         return config, make_corpus(config, folder)
     vocabulary = list[TokenizerConfig]()
@@ -120,7 +123,7 @@ def command_to_go_on(folder: Path) -> str:
     return shlex.join(["yuyan", "train", str(folder / "run.yaml"), "--out", str(folder), "--resume"])
 
 
-def run_training(config: RunConfig, folder: Path, corpus: Corpus, world: World | None = None) -> Trained:
+def run_training(config: RunConfig, folder: Path, corpus: Corpus | RecordCorpus, world: World | None = None) -> Trained:
     """The middle of it: a corpus is there, `folder` belongs to us, or to the first process of the `world`."""
     keep_freed_memory()
     world = world or World()
@@ -142,7 +145,7 @@ def run_training(config: RunConfig, folder: Path, corpus: Corpus, world: World |
 class Session:
     """One process's work on a run: its state, and what it does between updates."""
 
-    def __init__(self, config: RunConfig, folder: Path, corpus: Corpus, world: World):
+    def __init__(self, config: RunConfig, folder: Path, corpus: Corpus | RecordCorpus, world: World):
         self.config, self.folder, self.corpus, self.world = config, folder, corpus, world
         self.leads = world.rank == 0  # writes what is written once
         torch.manual_seed(config.seed)
@@ -326,7 +329,7 @@ class Session:
 
     def _save_model(self, weights: dict[str, torch.Tensor]) -> None:
         exact = self.exact.updated(weights)
-        model = LanguageModel(kept(exact), self.corpus.tokenizer, self.context)
+        model = as_saved(self.objective, kept(exact), self.corpus.tokenizer, self.context)
         save_model(model, self.base, self.folder / "model", partial(write_companion, exact, model))
 
     def _position(self) -> float:

@@ -16,6 +16,7 @@ from torch import nn
 
 from yuyan.commands.companion import kept
 from yuyan.commands.corpus import Corpus
+from yuyan.commands.records import RecordCorpus
 from yuyan.commands.run import RunConfig
 from yuyan.corpus import Shards
 from yuyan.evaluate.held_out import HeldOut, held_out
@@ -38,13 +39,13 @@ class Measure(Protocol):
     def __call__(self, trained: nn.Module, split: str, limit: int | None) -> Score | None: ...
 
 
-def measure_for(config: RunConfig, corpus: Corpus, context: int | None, world: World) -> Measure:
+def measure_for(config: RunConfig, corpus: Corpus | RecordCorpus, context: int | None, world: World) -> Measure:
     """The way to measure what a run trains; `context` is how many tokens the network reads.
 
     The processes of `world` share the documents; an objective's own questions are asked by each of them.
     """
     asked = config.objective.base if isinstance(config.objective, Distil) else config.objective
-    if isinstance(asked, NextToken | PrefixLM):
+    if isinstance(corpus, Corpus) and isinstance(asked, NextToken | PrefixLM):
         return OfDocuments(corpus, context, world)
     return OfObjective(asked, corpus, config.train.context, config.seed)
 
@@ -69,7 +70,7 @@ class OfObjective:
     """The loss of the objective, and its other marks, with the same questions at every look."""
 
     objective: ObjectiveConfig
-    corpus: Corpus
+    corpus: Corpus | RecordCorpus
     length: int
     seed: int
 

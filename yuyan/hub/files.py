@@ -28,7 +28,7 @@ from yuyan.nn.stack import Stack
 from yuyan.store import write_json
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
-SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+SPECIAL_IDS, START_ID = ("bos_token_id", "eos_token_id", "pad_token_id"), "decoder_start_token_id"
 
 
 # ---------------------------------------------------------------- reading
@@ -135,12 +135,14 @@ def write_model(
 ) -> str:
     """Write `config.json` and the weights into `folder`, for `generation_config.json` see below; returns the model type.
 
-    `special_ids` (`bos_token_id`, `eos_token_id`, `pad_token_id`) go where other programs look for them, and with them
+    `special_ids` (`bos_token_id`, `eos_token_id`, `pad_token_id`, `decoder_start_token_id`) go where other programs look for them, and with them
     a decoder gets a `generation_config.json`; `context` is how many tokens it was trained to read. Raises StorageError.
     """
     folder = Path(folder)
     network = model.config.filled()
     ids = {key: (special_ids or {}).get(key) for key in SPECIAL_IDS}
+    if (start := (special_ids or {}).get(START_ID)) is not None:
+        ids[START_ID] = start
     tensors: dict[str, Tensor] = dict(model.state_dict())
     found = family_of(network)
     if (

@@ -110,6 +110,8 @@ class LanguageModel:
             network = without_adapters(self.network) if adapters_of(self.network) else self.network
             special = self.tokenizer.special
             ids = {"bos_token_id": special.bos, "eos_token_id": special.eos, "pad_token_id": special.pad}
+            if self.start is not None:
+                ids["decoder_start_token_id"] = self.start
             write_model(network, folder, special_ids=ids, context=self.context)
             if self.sentence is not None:
                 write_sentence(self.sentence, folder, self.network.config.hidden_size)

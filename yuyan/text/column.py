@@ -141,5 +141,8 @@ def text_of(value: object, where: str, column: str, trouble: Trouble) -> str | N
 
 
 def kind_of(value: object) -> str:
-    names = {bool: "true or false", dict: "an object", list: "a list", int: "a number", float: "a number"}
+    names = {
+        bool: "true or false", dict: "an object", list: "a list", int: "a number", float: "a number", str: "a text",
+        type(None): "null",
+    }  # fmt: skip
     return names.get(type(value), type(value).__name__)

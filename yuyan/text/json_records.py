@@ -10,24 +10,26 @@ from yuyan.errors import DataError
 from yuyan.text.column import RECORD, SAMPLE, Column, Row, Trouble, choose_column, kind_of, lines, text_of
 
 
-class _Broken(ValueError):
+class BrokenJson(ValueError):
+    """Text that is no JSON; `line` counts from 1."""
+
     def __init__(self, message: str, line: int):
         self.line = line
         super().__init__(message)
 
 
-def _parse(text: str) -> Any:
-    """One JSON value. Raises _Broken with a message for the user."""
+def parse_json(text: str) -> Any:
+    """One JSON value. Raises BrokenJson with a message for the user."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         cut_off = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
         said = "it ends too early" if cut_off else error.msg
-        raise _Broken(f"broken JSON at column {error.colno}: {said}", error.lineno) from None
+        raise BrokenJson(f"broken JSON at column {error.colno}: {said}", error.lineno) from None
     except RecursionError:
-        raise _Broken("JSON nested too deeply", 1) from None
+        raise BrokenJson("JSON nested too deeply", 1) from None
     except ValueError as error:  # a number of more digits than Python converts
-        raise _Broken(f"broken JSON: {error}", 1) from None
+        raise BrokenJson(f"broken JSON: {error}", 1) from None
 
 
 def json_line_rows(texts: Iterable[str], name: str, column: Column | None, trouble: Trouble) -> Iterator[Row]:
@@ -37,8 +39,8 @@ def json_line_rows(texts: Iterable[str], name: str, column: Column | None, troub
             continue
         where = f"{name}:{number}"
         try:
-            value = _parse(line.rstrip())
-        except _Broken as error:
+            value = parse_json(line.rstrip())
+        except BrokenJson as error:
             trouble.report(f"{where}: {error}")
             continue
         if (text := _from_value(value, where, column, trouble)) is not None:
@@ -66,8 +68,8 @@ def json_line_column(texts: Iterable[str], name: str, wanted: str | None) -> Col
         if len(rows) + bare >= SAMPLE or broken >= SAMPLE:
             break
         try:
-            value = _parse(line) if line.strip() else None
-        except _Broken as error:
+            value = parse_json(line) if line.strip() else None
+        except BrokenJson as error:
             broken += 1
             if number == 1 and line.lstrip().startswith("["):
                 raise DataError(
@@ -98,8 +100,8 @@ def json_values(texts: Iterable[str], name: str) -> list[Any]:
             )
     whole = "".join(held)
     try:
-        value = _parse(whole.lstrip("\ufeff"))
-    except _Broken as error:
+        value = parse_json(whole.lstrip("\ufeff"))
+    except BrokenJson as error:
         hint = "; if it has one object a line, name it .jsonl" if "Extra data" in str(error) else ""
         raise DataError(f"{name}:{error.line}: {error}{hint}") from None
     inside = value.values() if isinstance(value, dict) else ()

@@ -1,0 +1,232 @@
+"""From records with named parts to rows that a model can be trained on: the data of instructions, preferences, searches.
+
+The files are read, checked and divided as texts are; what came of it is kept in the run as JSON lines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from yuyan.commands.run import From, RecordsConfig, RunConfig, RunData, note, noted
+from yuyan.console import say, warn
+from yuyan.corpus.records import Item, Lengths, Records, fitted
+from yuyan.errors import ConfigError, DataError
+from yuyan.objectives import Contrastive, Ctc, Distil, Objective, ObjectiveConfig, Preference, PrefixLM
+from yuyan.store import publish_folder, remove_leftovers, verify, write_json
+from yuyan.text import DataConfig
+from yuyan.text.language import identify
+from yuyan.text.records import Record, Shape, read_records, to_json_line
+from yuyan.text.split import OrderedSplit, RandomSplit, split_hash, split_random
+from yuyan.text.survey import survey
+from yuyan.tokens import Tokenizer, load_tokenizer, train_tokenizer
+
+FILE = "records.json"
+SHAPES: dict[type, Shape] = {
+    PrefixLM: Shape(("prompt", "answer")),
+    Preference: Shape(("prompt", "chosen", "rejected")),
+    Contrastive: Shape(("query", "document"), lists=("negatives",), filled=("query", "document")),
+    Ctc: Shape(("inputs", "labels"), ids=("inputs", "labels"), filled=("inputs",)),
+}
+"""What a record has for each objective that can learn from records."""
+_CALLED = {"document": "positive"}  # as the objective calls it
+
+
+@dataclass(frozen=True)
+class RecordCorpus:
+    """Records in two or three parts, as token ids, and what is known about them."""
+
+    tokenizer: Tokenizer
+    parts: dict[str, Sequence[Item]]
+    language: str
+    bytes: int
+
+    def rows(self, split: str, length: int, seed: int, *, whole: bool = True) -> Records | None:
+        """The records of a part as rows, if there is such a part."""
+        return Records(self.parts[split], length, seed=seed) if split in self.parts else None
+
+    @property
+    def tokens(self) -> int:
+        """Of the training part."""
+        values = [v for item in self.parts["train"] for v in item.values()]
+        return sum(len(ids) for value in values for ids in (value if isinstance(value, list) else [value]))
+
+    def describe(self) -> str:
+        """What a model card says of the training data."""
+        return f"{len(self.parts['train']):,} records ({self.bytes / 1e6:.2f} MB of text)"
+
+
+def shape_of(objective: ObjectiveConfig) -> Shape:
+    """Which parts the records of an objective have. Raises ConfigError for one that learns from texts."""
+    asked = objective.base if isinstance(objective, Distil) else objective
+    shape = SHAPES.get(type(asked))
+    if shape is None:
+        kinds = ", ".join(str(kind.model_fields["kind"].default) for kind in SHAPES)  # type: ignore[attr-defined]
+        raise ConfigError(f"data.records: objective.kind {asked.kind} learns from texts; from records learn {kinds}")
+    return shape
+
+
+def make_records(config: RunConfig, folder: Path) -> RecordCorpus:
+    """Read and divide the records, train or load the tokenizer, check lengths; what is there already is used again.
+
+    Raises DataError, ConfigError, StorageError.
+    """
+    shape, settings = shape_of(config.objective), config.data.records
+    assert settings is not None
+    for place in (folder, folder / "tokenizer"):
+        remove_leftovers(place)
+    parts = _parts(config.data, shape, settings, folder)
+    tokenizer = _tokenizer(config, folder, parts["train"])
+    objective: Objective = config.objective.build(tokenizer)
+    fit: dict[str, Sequence[Item]] = {}
+    for name, records in parts.items():
+        items, lengths = fitted(
+            encoded(records, tokenizer), objective.example, config.train.context, settings.too_long, f"data, {name}"
+        )
+        fit[name] = items
+        if isinstance(config.objective, Ctc) and (short := sum(map(unlabelled, items))):
+            warn(
+                f"{name}: {short:,} of {len(items):,} records have fewer inputs than their labels need; they are not scored"
+            )
+        _say(name, lengths, config.train.context)
+    texts = [text for record in parts["train"] for text in texts_of(record)]
+    language = identify("\n".join(texts[:2000])).code
+    size = sum(len(text.encode()) for text in texts)
+    return RecordCorpus(tokenizer, fit, "zh" if language.startswith("zh") else "en", size)
+
+
+def unlabelled(item: Item) -> bool:
+    """Whether the labels cannot be written over the inputs: each needs one, and equal neighbours one between them."""
+    labels = item["labels"]
+    return len(labels) + int((labels[1:] == labels[:-1]).sum()) > len(item["inputs"])
+
+
+def _say(name: str, lengths: Lengths, context: int) -> None:
+    cut = f"; {lengths.too_long:,} were longer than train.context={context} and are cut" if lengths.too_long else ""
+    say(f"{name}: {lengths.records:,} records, the longest of {lengths.longest:,} tokens{cut}")
+
+
+# ---------------------------------------------------------------- reading and dividing
+
+
+def _parts(data: RunData, shape: Shape, settings: RecordsConfig, folder: Path) -> dict[str, list[Record]]:
+    """The records of each part: from the files, or as the run has written them down."""
+    place = folder / "data" if data.prepared is None else data.prepared
+    if (place / FILE).is_file():
+        verify(place)
+        if data.prepared is None:
+            _check_inputs(data, place)
+    elif data.prepared is not None:
+        raise DataError(f"{data.prepared}: no prepared records here (data.prepared)")
+    else:
+        _write_parts(data, shape, settings, place)
+    names = json.loads((place / FILE).read_text(encoding="utf-8"))["records"]
+    found = {name: _read_part(place / f"{name}.jsonl", shape) for name in names}
+    _check_same(folder, place, names)
+    return found
+
+
+def _read_part(file: Path, shape: Shape) -> list[Record]:
+    return list(read_records(survey([file]), shape, {}, DataConfig(sources=(file,))))
+
+
+def _write_parts(data: RunData, shape: Shape, settings: RecordsConfig, place: Path) -> None:
+    plain = DataConfig(**{key: getattr(data, key) for key in DataConfig.model_fields})
+    parts: dict[str, list[Record]] = {}
+    inputs: dict[str, str] = {}
+    for name, paths in (("train", data.sources), ("validation", data.validation), ("test", data.test)):
+        if paths:
+            found = survey(list(paths), data.encoding, replace=data.undecodable == "replace")
+            parts[name] = list(read_records(found, shape, settings.fields, plain))
+            inputs |= {f"{name}: {each.name}": each.sha256 for each in found.inputs}
+            if not parts[name]:
+                raise DataError(f"{paths[0]}: no record that can be used")
+    if not data.validation and not data.test:
+        parts = _divided(parts["train"], data)
+    if "validation" not in parts:
+        raise DataError("data.validation: there are no records to measure on; see data.split and data.validation")
+    with publish_folder(place) as temporary:
+        for name, records in parts.items():
+            (temporary / f"{name}.jsonl").write_text("".join(map(to_json_line, records)), encoding="utf-8")
+        write_json(temporary / FILE, {"inputs": inputs, "records": {name: len(part) for name, part in parts.items()}})
+
+
+def _divided(records: list[Record], data: RunData) -> dict[str, list[Record]]:
+    """Each record goes to a part by a hash of what it says; the same record is never in two."""
+    split = data.split
+    if isinstance(split, OrderedSplit):
+        raise ConfigError("data.split.kind: ordered cuts one long text; records are divided by random, or not at all")
+    if not isinstance(split, RandomSplit):
+        return {"train": records}
+    distinct = {to_json_line(record): record for record in records}
+    if len(distinct) < len(records):
+        say(f"{len(records) - len(distinct):,} records are there twice; each is taken once")
+    hashes = np.array([split_hash(line, split.seed) for line in distinct], np.uint64)
+    whole = list(distinct.values())
+    return {name: [whole[i] for i in part.documents.tolist()] for name, part in split_random(hashes, split).items()}
+
+
+def _check_inputs(data: RunData, place: Path) -> None:
+    """A run goes on only with the files it began with."""
+    before = json.loads((place / FILE).read_text(encoding="utf-8"))["inputs"]
+    now: dict[str, str] = {}
+    for name, paths in (("train", data.sources), ("validation", data.validation), ("test", data.test)):
+        if paths:
+            found = survey(list(paths), data.encoding, replace=data.undecodable == "replace")
+            now |= {f"{name}: {each.name}": each.sha256 for each in found.inputs}
+    if different := [key for key in sorted(before | now) if before.get(key) != now.get(key)]:
+        raise DataError(
+            f"{different[0]}: not the records that {place.parent} began with, so it cannot go on; put them back, or start "
+            "anew with another --out"
+        )
+
+
+def _check_same(folder: Path, place: Path, names: Iterable[str]) -> None:
+    """Tokenizer and model belong to these records."""
+    files = json.loads((place / "manifest.json").read_text(encoding="utf-8"))["files"]
+    text, before = {name: files[f"{name}.jsonl"]["sha256"] for name in names}, noted(folder).get("text")
+    if before is None:
+        note(folder, text=text)
+    elif before != text:
+        raise DataError(f"{place}: not the records that {folder} began with; start anew with another --out")
+
+
+# ---------------------------------------------------------------- tokens
+
+
+def texts_of(record: Record) -> list[str]:
+    """All texts of a record."""
+    values = [value for part in record.values() for value in (part if isinstance(part, list) else [part])]
+    return [value for value in values if isinstance(value, str)]
+
+
+def encoded(records: Sequence[Record], tokenizer: Tokenizer) -> list[Item]:
+    """The records with bare token ids for texts, under the names that objectives use. Raises DataError for other ids."""
+    ids = iter(tokenizer.encode_batch([text for record in records for text in texts_of(record)]))
+
+    def as_ids(value: object) -> np.ndarray:
+        return np.asarray(next(ids) if isinstance(value, str) else value, dtype=np.int64)
+
+    items: list[Item] = []
+    for number, record in enumerate(records, 1):
+        item: Item = {}
+        for part, value in record.items():
+            several = isinstance(value, list) and all(isinstance(each, str) for each in value)
+            item[_CALLED.get(part, part)] = [as_ids(each) for each in value] if several else as_ids(value)
+            if not several and isinstance(value, list) and max(value) >= len(tokenizer):
+                raise DataError(f"record {number}: {part!r}: {max(value)} is not one of the {len(tokenizer)} tokens")
+        items.append(item)
+    return items
+
+
+def _tokenizer(config: RunConfig, folder: Path, records: Sequence[Record]) -> Tokenizer:
+    if isinstance(config.tokenizer, From):
+        return load_tokenizer(config.tokenizer.path)
+    place = folder / "tokenizer"
+    if not (place / "tokenizer.json").is_file():
+        train_tokenizer((text for record in records for text in texts_of(record)), config.tokenizer).save(place)
+    return load_tokenizer(place)
