@@ -115,6 +115,10 @@ ERRORS = [
     Planted("characters for bytes", "commands/evaluate.py", "len(text.encode())", "len(text)", ("laws/test_same_everywhere.py",)),
     Planted("end mark not packed", "corpus/pack.py", "ids[(at + sizes - 1)[ends]] = self.eos", "pass", ("units/corpus",)),
     Planted("LSTM: the gradient forgets the forget gate", "nn/lstm.py", "d_cell = d_cell * gates[t, :, 1]", "d_cell = d_cell * 1.0", ("units/nn/test_lstm.py",)),
+    Planted("the same questions at no two looks", "evaluate/held_out.py", "np.random.Generator(generator(seed, 0, number, HELD_OUT))", "np.random.default_rng()", ("laws/test_every_objective.py",)),
+    Planted("records in the same order each epoch", "corpus/records.py", "order = (epoch, permutation(len(self._items), self.seed, epoch, ROWS))", "order = (epoch, np.arange(len(self._items)))", ("units/corpus/test_records.py",)),
+    Planted("a changed teacher goes on", "commands/companion.py", "if stored is not None and stored != sha256:", "if False:", ("laws/test_every_objective.py",)),
+    Planted("the generator stays behind", "commands/companion.py", "if isinstance(trained, Pair) and not trained.frozen:", "if False:", ("laws/test_every_objective.py",)),
     Planted("the exact model is the rounded one", "commands/companion.py", "exact[name.removeprefix(self._prefix)].copy_(master)", "exact[name.removeprefix(self._prefix)].copy_(master.bfloat16())", (RESUME, "laws/test_same_everywhere.py")),
 ]  # fmt: skip
 
