@@ -33,7 +33,7 @@ from yuyan.commands.pretrained import Pretrained
 from yuyan.config import COMMAND_LINE, Config, Place, Seed, dump, fingerprint, flatten, load_config, to_yaml
 from yuyan.errors import ConfigError, InputError
 from yuyan.generate.sampling import Samples
-from yuyan.models.presets import Auto, ModelConfig
+from yuyan.models.presets import Auto, Custom, Lstm, ModelConfig
 from yuyan.nn.adapt import Adapt, Full, Lora
 from yuyan.objectives import Distil, NextToken, ObjectiveConfig
 from yuyan.store import claim_folder, write_json, write_text
@@ -225,6 +225,10 @@ def read_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     model, tokenizer = config.model, config.tokenizer
     if isinstance(model, Pretrained):
         model = model.model_copy(update={"path": absolute(model.path, "model.path")})
+    if isinstance(model, Custom | Lstm) and model.embedding is not None:
+        written = "model.embedding.path" if "model.embedding.path" in origin else "model.embedding.from"
+        found = model.embedding.model_copy(update={"path": absolute(model.embedding.path, written)})
+        model = model.model_copy(update={"embedding": found})
     if isinstance(tokenizer, From):
         tokenizer = From(path=absolute(tokenizer.path, "tokenizer.path"))
     elif isinstance(model, Pretrained) and "tokenizer" not in config.model_fields_set:

@@ -15,6 +15,7 @@ import torch
 from yuyan.commands.card import model_card
 from yuyan.commands.companion import Exact, as_saved, check_fit, kept, measured_again, with_companion, write_companion
 from yuyan.commands.corpus import Corpus, make_corpus, open_corpus
+from yuyan.commands.embedding import begin_with_vectors
 from yuyan.commands.interrupt import StopRequest, stop_on_signal
 from yuyan.commands.leaving import tidy
 from yuyan.commands.outcome import Trained, quick, report_of, story
@@ -42,7 +43,7 @@ from yuyan.corpus import Batches
 from yuyan.errors import CheckpointCorrupt, InputError, Interrupted, StorageError
 from yuyan.evaluate.page import run_page
 from yuyan.evaluate.wording import MEASURES, terminal_name
-from yuyan.models.presets import Auto, readable_context
+from yuyan.models.presets import Auto, Custom, Lstm, readable_context
 from yuyan.objectives import Objective, collate
 from yuyan.store import (
     Newest,
@@ -152,6 +153,9 @@ class Session:
         network, self.base = start_network(config, corpus.tokenizer, noted(folder).get("base"))
         if self.base is not None:
             note(folder, base=self.base.sha256)
+        if isinstance(config.model, Custom | Lstm) and (vectors := config.model.embedding) is not None:
+            known = noted(folder).get("vectors")
+            note(folder, vectors=begin_with_vectors(network, vectors, corpus.tokenizer, config.seed, known))
         self.context = readable_context(network.config, config.train.context)
         self.parameters = sum(p.numel() for p in network.parameters())
         self.objective: Objective = config.objective.build(corpus.tokenizer)

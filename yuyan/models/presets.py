@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from yuyan.config import Config, config_errors
+from yuyan.config import Config, Place, config_errors
 from yuyan.errors import ConfigError
 from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.attention import Heads
@@ -23,6 +23,17 @@ from yuyan.nn.norm import LayerNorm, RMSNorm
 from yuyan.nn.position import Learned, RelativeBias, Rotary
 from yuyan.nn.recurrent import Recurrent
 from yuyan.nn.stack import Stack
+
+
+class WordVectors(Config):
+    """Word vectors as the first weights of the embedding, for tokenizers of words or characters."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    path: Place = Field(alias="from")
+    """A folder of `yuyan vectors train`, or a word2vec, .vec or GloVe file; in a config file, relative to it."""
+    frozen: bool = False
+    """Whether the vectors stay as they are."""
 
 
 class Gpt(Config):
@@ -78,6 +89,8 @@ class Lstm(Config):
     """Layers on top of each other."""
     tied: bool = True
     """Whether the scores use the embedding's weights (Press & Wolf 2017)."""
+    embedding: WordVectors | None = None
+    """Word vectors to begin with; tokens without one are drawn like them."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of inputs, outputs and what lies between layers that is dropped while training."""
     initialisation: Initialisation = Initialisation(embedding_std=0.05)
@@ -221,6 +234,8 @@ class Custom(Config):
     kind: Literal["network"] = "network"
     architecture: Network
     """The seams; its `vocab_size` must be the tokenizer's."""
+    embedding: WordVectors | None = None
+    """Word vectors to begin with; tokens without one are drawn like them."""
     initialisation: Initialisation = Initialisation()
     """How the weights start."""
 
