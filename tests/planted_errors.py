@@ -37,6 +37,8 @@ PARITY = "parity/test_transformers.py"
 FAMILIES, FOLDERS = "contracts/test_families.py", "contracts/test_folders.py"
 ERRORS = [
     Planted("mean of means", "train/step.py", "loss.total.sum().backward()", "(loss.total.sum() / loss.count.sum()).backward()", (CUT,)),
+    Planted("a trial under way is forgotten", "commands/tune.py", "states=(TrialState.RUNNING,)", "states=(TrialState.WAITING,)", ("units/commands/test_tune.py",)),
+    Planted("trials that fall behind go on", "commands/tune.py", "if fresh and trial.should_prune():", "if False:", ("units/commands/test_tune.py",)),
     Planted("a rate that comes too late", "commands/rate.py", "if loss <= enough", "if loss <= min(smoothed)", ("units/commands/test_rate.py",)),
     Planted("gradients of the last micro-batch only", "train/precision.py", "master.grad += working.grad", "master.grad = working.grad.float()", (CUT, "units/train")),
     Planted("optimizer forgotten", "train/state.py", "for key, tensor in memory.items() if key.startswith(prefix)", "for key, tensor in memory.items() if key.startswith(prefix) and key.endswith('step')", (RESUME,)),

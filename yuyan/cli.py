@@ -128,6 +128,25 @@ def lr(
 
 
 @app.command()
+def tune(
+    config: Annotated[Path, typer.Argument(parser=_path, help="A YAML file with a `tune:` section.")],
+    overrides: Overrides = None,
+    trials: Annotated[int, typer.Option(min=1, help="How many settings to try in all.")] = 20,
+    budget: Annotated[str | None, typer.Option(help="Begin no trial after so much time, such as 2h.")] = None,
+    pruner: Annotated[str, typer.Option(help="Stop trials that fall behind: median, hyperband or none.")] = "median",
+    out: Annotated[Path | None, typer.Option("--out", "-o", parser=_path, help="Folder of the search.")] = None,
+) -> None:
+    """Search the keys that a config names; run it again to go on."""
+    from yuyan.commands.run import seconds_of
+    from yuyan.commands.tune import Order, tune_command
+
+    if pruner not in ("median", "hyperband", "none"):
+        raise typer.BadParameter(f"--pruner is median, hyperband or none, not {pruner!r}")
+    seconds = None if budget is None else seconds_of(budget)
+    tune_command(config, overrides or [], out, Order(trials, seconds, pruner))  # type: ignore[arg-type]
+
+
+@app.command()
 def generate(
     model: Annotated[Path, typer.Argument(parser=_path, help="A run, a rung of a ladder, or a model folder.")],
     prompt: Annotated[str, typer.Argument(help="The beginning of the text; - reads it from standard input.")],

@@ -15,7 +15,7 @@ from yuyan.objectives.fit import check_network, check_tokenizer
 
 ROOT = Path(__file__).parents[2] / "configs"
 FILES = sorted(ROOT.rglob("*.yaml"))
-MOST_KEYS = 125
+MOST_KEYS = 140  # Muon alone has 20, with the AdamW that it holds
 
 
 def test_there_are_configs_of_every_size() -> None:

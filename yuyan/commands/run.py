@@ -30,6 +30,7 @@ import torch
 from pydantic import Field, model_validator
 
 from yuyan.commands.pretrained import Pretrained
+from yuyan.commands.ranges import Ranges
 from yuyan.config import COMMAND_LINE, Config, Place, Seed, dump, fingerprint, flatten, load_config, to_yaml
 from yuyan.errors import ConfigError, InputError
 from yuyan.generate.sampling import Samples
@@ -189,6 +190,8 @@ class RunConfig(Config):
     """How to measure it on the way."""
     generate: Samples = Samples()
     """How to write samples."""
+    tune: Ranges = Field(default_factory=dict)
+    """What `yuyan tune` may set: keys, and for each {log: [low, high]}, {uniform: [...]}, {int: [...]} or {choice: [...]}."""
 
     @model_validator(mode="after")
     def _adapters_need_a_base(self) -> Self:

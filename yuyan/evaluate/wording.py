@@ -146,8 +146,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "importance": ("What matters", "哪些设置重要"),
     "importance_axis": ("share of the differences that a key explains", "该键解释的差异比例"),
     "explain_importance": (
-        "From a forest fitted to the finished trials (fANOVA, Hutter et al. 2014); with few trials, a rough guess.",
-        "由随机森林在已完成试验上估计（fANOVA, Hutter 等 2014）；试验少时只是粗略估计。",
+        "From where the better trials lie (PED-ANOVA, Watanabe et al. 2023); with few trials, a rough guess.",
+        "由较好试验的分布估计（PED-ANOVA, Watanabe 等 2023）；试验少时只是粗略估计。",
     ),
     "best_settings": ("The best config", "最佳配置"),
     # settings
