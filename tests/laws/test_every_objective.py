@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from toy_runs import ROOT, outcome
+from toy_runs import ROOT, command, outcome
 
 import yuyan
 from yuyan.commands.run import read_run_config
@@ -85,7 +85,9 @@ def test_every_objective_has_a_case() -> None:
 
 
 @pytest.mark.parametrize("name", list(CASES))
-def test_stopped_and_resumed(name: str, places: dict[str, str], tmp_path: Path) -> None:
+def test_stopped_and_resumed(
+    name: str, places: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """From the fifth of eight updates; and what is written opens, and says what it was measured by."""
     case = CASES[name]
     config = config_of(case, places)
@@ -103,6 +105,12 @@ def test_stopped_and_resumed(name: str, places: dict[str, str], tmp_path: Path) 
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "<svg" in page and "None" not in page
     opened(tmp_path / "run", case.opens_as)
+    capsys.readouterr()
+    assert (
+        command("evaluate", str(tmp_path / "run"), str(tmp_path / "run" / "data" / "validation.jsonl"), "--json") == 0
+    )
+    evaluated = json.loads(capsys.readouterr().out)
+    assert evaluated[case.measure] == pytest.approx(straight.validation.value, rel=1e-9)
 
 
 def opened(run: Path, name: str | None) -> None:

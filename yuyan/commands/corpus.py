@@ -10,6 +10,7 @@ from typing import Any
 
 from yuyan.commands.run import From, RunConfig, RunData, note, noted
 from yuyan.corpus import Packed, Shards, write_shards
+from yuyan.corpus.pack import packed_rows
 from yuyan.errors import DataError
 from yuyan.store import MANIFEST, remove_leftovers
 from yuyan.text import DataConfig, Prepared, open_prepared, prepare
@@ -60,12 +61,7 @@ class Corpus:
         shards, special = self.shards(split), self.tokenizer.special
         if shards is None:
             return None
-        bos = special.cls if special.bos is None else special.bos
-        eos = special.sep if special.eos is None else special.eos
-        if not whole:
-            marks = (bos is not None) + (eos is not None)
-            length = max(1, min(length, shards.tokens + marks * len(shards) - 1))
-        return Packed(shards, length, seed=seed, bos=bos, eos=eos)
+        return packed_rows(shards, special, length, seed, whole=whole)
 
     def describe(self) -> str:
         """What a model card says of the training data."""

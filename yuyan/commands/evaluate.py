@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from yuyan.commands.data import data_config
+from yuyan.commands.evaluate_objective import evaluate_objective, objective_run
+from yuyan.commands.outcome import score_table
 from yuyan.config import dump
 from yuyan.console import say, table
 from yuyan.errors import DataError, InputError
+from yuyan.evaluate.held_out import HeldOut
 from yuyan.evaluate.likelihood import Likelihood, score_documents, summarise
 from yuyan.evaluate.quantities import interval
 from yuyan.store import to_json
@@ -17,8 +20,18 @@ from yuyan.tasks.language_model import LanguageModel
 from yuyan.text import read_documents
 
 
-def evaluate_command(model_path: Path, paths: list[Path], settings: list[str], *, as_json: bool) -> Likelihood:
+def evaluate_command(
+    model_path: Path, paths: list[Path], settings: list[str], *, as_json: bool
+) -> Likelihood | HeldOut:
     """Measure, print a table (or JSON on standard output), and return the scores. The text is taken as it is."""
+    config = objective_run(model_path)
+    if config is not None:
+        score = evaluate_objective(config, model_path, paths, settings)
+        if as_json:
+            print(to_json(score.plain()))
+        else:
+            score_table(str(model_path), "data", {", ".join(map(str, paths)): score})
+        return score
     model = LanguageModel.load(model_path)
     special = model.tokenizer.special
     if special.bos is None or special.eos is None:

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from yuyan.corpus.order import DOCUMENTS, OFFSET, ROWS, number_below, permutation
 from yuyan.corpus.shard import Shards
 from yuyan.errors import ConfigError, InputError
+from yuyan.tokens.special import Special
 
 Ids = NDArray[np.int64]
 
@@ -147,6 +148,18 @@ class Packed:
             ends = froms + sizes == begins + self._sizes[documents]
             ids[(at + sizes - 1)[ends]] = self.eos
         return ids.reshape(count, self.length + 1)
+
+
+def packed_rows(shards: Shards, special: Special, length: int, seed: int, *, whole: bool) -> Packed:
+    """Rows of documents between the begin and end marks that a tokenizer has; unless they must be `whole`, shorter ones of
+    a text too short for one. Raises InputError if there are fewer tokens than a row.
+    """
+    bos = special.cls if special.bos is None else special.bos
+    eos = special.sep if special.eos is None else special.eos
+    if not whole:
+        marks = (bos is not None) + (eos is not None)
+        length = max(1, min(length, shards.tokens + marks * len(shards) - 1))
+    return Packed(shards, length, seed=seed, bos=bos, eos=eos)
 
 
 class Stream:

@@ -32,7 +32,7 @@ from yuyan.evaluate.quantities import (
 from yuyan.evaluate.render import render
 from yuyan.evaluate.scale import Point
 from yuyan.evaluate.verdict import is_ngram, ranking, title_of, verdict
-from yuyan.evaluate.wording import language_of, name_of, theory, word
+from yuyan.evaluate.wording import MEASURES, language_of, measure_name, name_of, theory, word
 
 MOST_ROWS = 200  # of a table of updates
 
@@ -295,7 +295,7 @@ def run_page(run: Mapping[str, Any]) -> str:
         created=str(run.get("created") or ""), sections=[key for key, value in shown.items() if value],
         figures=_run_figures(run.get("summary"), language),
         loss=_run_chart(updates, "loss", word("loss", language), language, height=320),
-        validation=_run_validation(evaluations, language), small=_run_small(updates, language),
+        validation=_run_validation(evaluations, language), validation_name=_validation_name(evaluations, language), small=_run_small(updates, language),
         evaluations=records_grid(evaluations, language), updates=records_grid(listed, language), every=every,
         samples=samples, command=str(run.get("command") or ""),
         config=_yaml(run["config"]) if run.get("config") else "",
@@ -325,14 +325,27 @@ def _run_chart(updates: Sequence[Mapping[str, Any]], key: str, title: str, langu
     return line_chart(lines, across, Axis(title, silent=True), height=height, language=language)
 
 
+def _measure(evaluations: Sequence[Mapping[str, Any]]) -> str:
+    """What the looks at the validation data measured first."""
+    return next((key for evaluation in evaluations for key in evaluation if key in MEASURES), "bits_per_byte")
+
+
+def _validation_name(evaluations: Sequence[Mapping[str, Any]], language: str) -> str:
+    measure = _measure(evaluations)
+    if measure == "bits_per_byte":
+        return word("validation_axis", language)
+    return f"{word('validation', language)}: {measure_name(measure, language)}"
+
+
 def _run_validation(evaluations: Sequence[Mapping[str, Any]], language: str) -> Markup | None:
-    points = _points(evaluations, "step", "bits_per_byte")
+    measure, name = _measure(evaluations), _validation_name(evaluations, language)
+    points = _points(evaluations, "step", measure)
     if not points:
         return None
     bounds = [(finite(e.get("step")), bounds_of(e.get("interval"))) for e in evaluations]
     band = [(step, *pair) for step, pair in bounds if step is not None and pair is not None]
-    line = Line(word("bits_per_byte", language), points, "s1", band)
-    across, down = Axis(word("step_axis", language)), Axis(word("validation_axis", language), silent=True)
+    line = Line(measure_name(measure, language), points, "s1", band)
+    across, down = Axis(word("step_axis", language)), Axis(name, silent=True)
     chart = line_chart([line], across, down, height=260, language=language)
     return chart + Markup('<p class="aside">{}</p>').format(word("shaded", language)) if band else chart
 

@@ -175,6 +175,8 @@ NAMES: dict[str, str] = {
     "unicode": "统一码修复", "length": "长度", "symbols": "符号过多", "repetition": "重复过多", "boilerplate": "模板文字",
     "markup": "标记", "lines": "非正文行", "exact duplicates": "完全重复", "near duplicates": "近似重复", "exact": "完全重复", "near": "近似重复",
     "duplicates": "重复", "quality": "质量", "read": "读取", "normalise": "规范化", "yes": "是", "no": "否",
+    "pairs": "对", "texts": "条", "examples": "样本", "tokens_seen": "训练词元", "pairs_seen": "训练对数", "texts_seen": "训练条数",
+    "validation_interval": "验证集 95% 区间", "test_interval": "测试集 95% 区间",
 }  # fmt: skip
 
 ENGLISH: dict[str, str] = {"seconds": "time", "interval": "95 % interval", "cpu": "CPU"}
@@ -268,6 +270,11 @@ def word(key: str, language: str) -> str:
 def name_of(key: object, language: str) -> str:
     """A field's own name, made readable: in Chinese where we know it, else with spaces for underscores."""
     text = str(key)
+    split, _, measure = text.partition("_")
+    if text in MEASURES and text not in ("perplexity", "bits_per_byte"):
+        return MEASURES[text][1 + _INDEX[language]]
+    if split in ("validation", "test") and measure in MEASURES:
+        return f"{NAMES[split]}·{MEASURES[measure][2]}" if language == "zh" else f"{split}: {MEASURES[measure][1]}"
     if language == "zh":
         readable = text.replace("_", " ")
         return NAMES.get(text) or NAMES.get(readable) or readable
