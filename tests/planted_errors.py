@@ -31,6 +31,7 @@ class Planted(NamedTuple):
 
 
 RESUME, CUT = "laws/test_resume.py", "laws/test_cut.py"
+STRATEGIES = "units/generate/test_strategies.py"
 INTERRUPT, OPTIONS = "laws/test_interrupt.py", "journeys/test_bad_options.py"
 POWER, STEP = "units/test_power_loss.py", "units/train/test_step.py"
 PARITY = "parity/test_transformers.py"
@@ -114,6 +115,15 @@ ERRORS = [
     Planted("padding is read", "nn/rows.py", "real = key < torch.tensor(ends, device=device)[:, None]", "real = key < span", (CUT,)),
     Planted("one seed for all requests", "generate/search.py", "torch.Generator().manual_seed(seed % 2**63)", "torch.Generator().manual_seed(0)", (CUT,)),
     Planted("a request too long by one", "generate/search.py", "elif self.left == 0:", "elif self.left < 0:", (CUT,)),
+    Planted("guesses kept too often", "generate/search.py", "if uniform(generator) * float(given", "if 0.7 * uniform(generator) * float(given", (STRATEGIES,)),
+    Planted("a wrong guess is redrawn from everything", "generate/search.py", "rest = (wanted - given).clamp(min=0)", "rest = wanted", (STRATEGIES,)),
+    Planted("guesses are not forgotten", "nn/rows.py", "self.lengths = [length - count for length, count in zip(self.lengths, counts, strict=True)]", "pass", (STRATEGIES,)),
+    Planted("groups do not know of each other", "generate/beam.py", "taken.update(self._advance(group, reads, taken))", "self._advance(group, reads, taken)", (STRATEGIES,)),
+    Planted("no length penalty", "generate/beam.py", "return float(length**self.settings.length_penalty)", "return float(length)", (STRATEGIES,)),
+    Planted("a stop string peeps out", "generate/stops.py", "hold = max(_overlap(text, stop) for stop in self._stops)", "hold = 0", ("units/generate/test_stops.py",)),
+    Planted("bad words within tokens only", "generate/rules.py", "return [0, *(size for size in range(1, len(word)) if tail.endswith(word[:size]))]", "return [0]", ("units/generate/test_rules.py",)),
+    Planted("a prefix too long", "generate/prefixes.py", "min(_common(kept, ids), len(ids) - 1)", "min(_common(kept, ids) + 1, len(ids) - 1)", ("units/generate/test_engine.py",)),
+    Planted("the window forgets too much", "generate/engine.py", "self.context * 3 // 4", "self.context // 2", ("units/generate/test_engine.py",)),
     Planted("characters for bytes", "commands/evaluate.py", "len(text.encode())", "len(text)", ("laws/test_same_everywhere.py",)),
     Planted("end mark not packed", "corpus/pack.py", "ids[(at + sizes - 1)[ends]] = self.eos", "pass", ("units/corpus",)),
     Planted("LSTM: the gradient forgets the forget gate", "nn/lstm.py", "d_cell = d_cell * gates[t, :, 1]", "d_cell = d_cell * 1.0", ("units/nn/test_lstm.py",)),

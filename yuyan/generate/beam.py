@@ -110,8 +110,7 @@ class BeamSearch:
         self.steps += 1
         for group in self.groups:
             if not group.over:
-                self._advance(group, reads, taken)
-                taken.update(beginning.written[-1] for beginning in group.open)
+                taken.update(self._advance(group, reads, taken))
         feeds: list[Feed] = []
         for group in self.groups:
             for number, beginning in enumerate(group.open if not group.over else ()):
@@ -119,18 +118,23 @@ class BeamSearch:
                 feeds.append(Feed([beginning.written[-1]], beginning.row))
         return feeds, [] if feeds else self._events()
 
-    def _advance(self, group: Group, reads: Sequence[Read], taken: Counter[int]) -> None:
-        """One more token for every beam of a group."""
+    def _advance(self, group: Group, reads: Sequence[Read], taken: Counter[int]) -> list[int]:
+        """One more token for every beam of a group; which tokens those are."""
         candidates = self._candidates(group, reads, taken)
         goes_on: list[Beginning] = []
+        tokens = []
         for place, candidate in enumerate(candidates):
             reason = self._ends(candidate)
             if reason is None and len(goes_on) < group.size:
                 goes_on.append(self._continued(candidate, reads))
             elif reason is not None and place < group.size:
                 self._finish(group, candidate, reason, reads)
+            else:
+                continue
+            tokens.append(candidate.token)
         group.open = goes_on
         group.over = not goes_on or self._settled(group)
+        return tokens
 
     def _candidates(self, group: Group, reads: Sequence[Read], taken: Counter[int]) -> list[Candidate]:
         """The likeliest continuations, best first: so many that enough of them do not end."""
