@@ -179,6 +179,23 @@ def generate(
 
 
 @app.command()
+def fill(
+    model: Annotated[Path, typer.Argument(parser=_path, help="A masked encoder (BERT) or a T5.")],
+    text: Annotated[str, typer.Argument(help="A text with gaps; - reads it from standard input.")],
+    gap: Annotated[str, typer.Option(help="What a gap looks like.")] = "___",
+    top: Annotated[int, typer.Option(help="How many candidates to show for each gap of an encoder.")] = 5,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A key of the strategy by which T5 writes: kind=beam.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print text and candidates as JSON.")] = False,
+) -> None:
+    """Fill the gaps of a text."""
+    from yuyan.commands.generate import fill_command
+
+    fill_command(model, text, gap, top, set_ or [], as_json=as_json)
+
+
+@app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(parser=_path, help="A run, a rung of a ladder, or a model folder.")],
     paths: Annotated[list[Path], typer.Argument(parser=_path, help="The text to measure on.")],

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from yuyan.config import parse_override
+from yuyan.console import table
 from yuyan.errors import InputError
 from yuyan.generate import decoding
 from yuyan.generate.strategy import Settings
@@ -40,6 +41,24 @@ def generate_command(
                 _write(text)
             _write(event.text)
         _write("\n")
+
+
+def fill_command(path: Path, text: str, gap: str, top: int, keys: Sequence[str], *, as_json: bool) -> None:
+    """Print the text with its gaps filled, and a table of the candidates."""
+    settings = generate_settings({"kind": "greedy"} if not keys else {}, keys)
+    model = LanguageModel.load(path)
+    filled = model.fill(_standard_input() if text == "-" else text, settings, gap=gap, top=top)
+    if as_json:
+        print(to_json(filled._asdict()))
+        return
+    _write(filled.text + "\n")
+    rows = [
+        [str(number), token, f"{probability:.4f}"]
+        for number, candidates in enumerate(filled.candidates, 1)
+        for token, probability in candidates
+    ]
+    if rows:
+        table("candidates", ["gap", "token", "probability"], rows, left=2)
 
 
 def generate_settings(options: Mapping[str, Any], keys: Sequence[str]) -> Settings:

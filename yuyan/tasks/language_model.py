@@ -35,6 +35,7 @@ from yuyan.nn.position import Learned
 from yuyan.nn.stack import Stack
 from yuyan.store import publish_folder, verify, write_json
 from yuyan.tasks.embed import embed
+from yuyan.tasks.infill import GAP, Filled, fill
 from yuyan.tasks.writing import Completion, Writer, completions, settings_of
 from yuyan.tokens import Tokenizer, load_tokenizer
 
@@ -158,6 +159,13 @@ class LanguageModel:
         chosen, engine = settings_of(settings, changes), self._writer().engine()
         found = dict(completions(engine, (self._request(prompt, chosen) for prompt in prompts), batch))
         return [found[place] for place in range(len(prompts))]
+
+    def fill(self, text: str, settings: Settings | None = None, *, gap: str = GAP, top: int = 5) -> Filled:
+        """Fill the gaps of a text with a masked encoder or a T5; `settings` say how the latter writes.
+
+        Raises InputError for a text without a gap, and for a model that cannot fill one.
+        """
+        return fill(self.network, self.tokenizer, text, gap=gap, top=top, settings=settings, start=self.start)
 
     def keep_prefixes(self, tokens: int) -> Prefixes:
         """From now on remember beginnings of prompts, at most so many tokens, and read them only once."""

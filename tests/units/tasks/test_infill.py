@@ -1,0 +1,85 @@
+"""Gaps of a text: the tokens that a masked encoder finds likeliest, and the spans that a T5 writes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from contracts.sides import ALL, VOCABULARY, strong
+
+from yuyan.errors import YuyanError
+from yuyan.generate import Greedy
+from yuyan.tasks.infill import _spans
+from yuyan.tasks.language_model import LanguageModel
+from yuyan.tokens import Tokenizer, train_tokenizer
+from yuyan.tokens.train import CharConfig
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    made = train_tokenizer(["abcdefghijklmnopqrstuvwxyz ."], CharConfig(vocab_size=VOCABULARY, sentinels=4, mask=True))
+    assert made.special.mask is not None and len(made.special.sentinels) == 4
+    return made
+
+
+def made(name: str, tokenizer: Tokenizer) -> LanguageModel:
+    return LanguageModel(strong(ALL[name]), tokenizer, 40)
+
+
+def test_candidates_are_those_of_one_reading(tokenizer: Tokenizer) -> None:
+    model, special = made("bert", tokenizer), tokenizer.special
+    filled = model.fill("ab_d e_", gap="_", top=3)
+    ids = [special.bos, *tokenizer.encode("ab"), special.mask, *tokenizer.encode("d e"), special.mask, special.eos]
+    scores = model.logits(torch.tensor([ids]))[0, [3, 7], : len(tokenizer)]
+    scores[:, sorted(special.control)] = float("-inf")
+    best = scores.softmax(-1).topk(3)
+    for gap in range(2):
+        assert [token for token, _ in filled.candidates[gap]] == [
+            tokenizer.decode([i]) for i in best.indices[gap].tolist()
+        ]
+        assert [p for _, p in filled.candidates[gap]] == pytest.approx(best.values[gap].tolist(), abs=1e-5)
+    sure = int(best.values[:, 0].argmax())
+    ids[[3, 7][sure]] = int(best.indices[sure, 0])
+    again = model.logits(torch.tensor([ids]))[0, [3, 7][1 - sure], : len(tokenizer)]
+    again[sorted(special.control)] = float("-inf")
+    ids[[3, 7][1 - sure]] = int(again.argmax())
+    assert filled.text == tokenizer.decode(ids) == f"ab{filled.gaps[0]}d e{filled.gaps[1]}"
+
+
+@pytest.mark.parametrize("name", ["t5", "transformer"])
+def test_spans_are_what_stands_behind_the_sentinels(name: str, tokenizer: Tokenizer) -> None:
+    model, special = made(name, tokenizer), tokenizer.special
+    settings = Greedy(max_tokens=12, logit_bias={special.sentinels[0]: 2.0, special.sentinels[1]: 2.0})
+    filled = model.fill("ab___cd___", settings)
+    source = [special.bos, *tokenizer.encode("ab"), special.sentinels[0], *tokenizer.encode("cd"), special.sentinels[1]]
+    ids = [special.pad]
+    for _ in range(12):
+        scores = model.logits(torch.tensor([[*source, special.eos]]), None, torch.tensor([ids]))[
+            0, -1, : len(tokenizer)
+        ]
+        scores[list(special.sentinels[:2])] += 2
+        ids.append(int(scores.argmax()))
+        if ids[-1] in (special.eos, special.bos, special.pad, special.sentinels[2]):
+            ids.pop()
+            break
+    spans = _spans(ids[1:], special.sentinels[:2])
+    assert filled.gaps == [tokenizer.decode(span) for span in spans]
+    assert filled.text == f"ab{filled.gaps[0]}cd{filled.gaps[1]}"
+
+
+def test_spans() -> None:
+    assert _spans([90, 1, 2, 91, 3], [90, 91]) == [[1, 2], [3]]
+    assert _spans([4, 91, 3, 90, 1, 91, 5], [90, 91]) == [[1], [3]]
+    assert _spans([], [90]) == [[]]
+
+
+def test_what_cannot_be_filled_is_said(tokenizer: Tokenizer) -> None:
+    for name, text, said in [
+        ("bert", "no gap", "the text has no gap; write '___'"),
+        ("window", "a___", "it reads from left to right only; use generate"),
+        ("labels", "a___", "no scores of tokens"),
+        ("t5", "___" * 5, "5 gaps, and the tokenizer 4 sentinels"),
+    ]:
+        with pytest.raises(YuyanError, match=said):
+            made(name, tokenizer).fill(text)
+    with pytest.raises(YuyanError, match="top: 0"):
+        made("bert", tokenizer).fill("___", top=0)
