@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from toy_runs import CONFIG, SETTINGS, STORIES, command
+from toy_runs import CONFIG, SETTINGS, STORIES, command, refused
 
 import yuyan
 from yuyan.commands.run import read_run_config
@@ -23,7 +23,10 @@ CHOICES: list[dict[str, Any]] = [
     {"temperature": 0.0, "max_tokens": 16},
     {"temperature": 1.1, "seed": 7, "max_tokens": 16},
     {"temperature": 0.9, "top_k": 30, "top_p": 0.8, "seed": 3, "max_tokens": 10},
+    {"kind": "beam", "beams": 3, "length_penalty": 0.5, "no_repeat_ngram": 2, "max_tokens": 12},
+    {"kind": "greedy", "repetition_penalty": 1.3, "bad_words": ["the", "小"], "stop": "a", "max_tokens": 12},
 ]
+FLAGS = ("temperature", "seed", "max_tokens", "top_k", "top_p", "kind", "stop")
 SEPARATE = """
 import json, sys, yuyan
 model = yuyan.load(sys.argv[1])
@@ -47,7 +50,10 @@ def rung(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(settings: dict[str, Any]) -> list[str]:
-    return [word for key, value in settings.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    words = []
+    for key, value in settings.items():
+        words += [f"--{key.replace('_', '-')}", str(value)] if key in FLAGS else ["--set", f"{key}={value}"]
+    return words
 
 
 CASES = [(prompt, settings) for prompt in PROMPTS for settings in CHOICES]
@@ -78,15 +84,59 @@ def test_python_command_line_and_a_copied_folder_write_the_same(
 
 
 def sampling(settings: dict[str, Any]) -> Any:
-    from yuyan.generate import Sampling
+    from yuyan.generate import decoding
 
-    return Sampling(**settings)
+    return decoding(settings)
 
 
 def test_the_echo_is_the_prompt(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("generate", str(run), "Anna found", *options(CHOICES[1])) == 0
     written = yuyan.load(run).generate("Anna found", **CHOICES[1])
     assert capsys.readouterr().out == f"Anna found{written}\n"
+
+
+def test_several_texts_on_the_command_line_and_in_python(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {"temperature": 1.2, "n": 3, "max_tokens": 8, "logprobs": 1}
+    (texts,) = yuyan.load(run).complete(["Anna found"], **settings)
+    assert command("generate", str(run), "Anna found", "--temperature", "1.2", "-n", "3", "--max-tokens", "8") == 0
+    assert capsys.readouterr().out == "".join(f"--- {i}\nAnna found{t.text}\n" for i, t in enumerate(texts, 1))
+    words = ("--temperature", "1.2", "-n", "3", "--max-tokens", "8", "--set", "logprobs=1", "--json")
+    assert command("generate", str(run), "Anna found", *words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [text["ids"] for text in found] == [text.ids for text in texts]
+    assert [text["logprobs"] for text in found] == [pytest.approx(text.logprobs) for text in texts]
+    many = yuyan.load(run).complete([*PROMPTS, *PROMPTS], batch=2, **settings)
+    assert [[t.ids for t in m] for m in many] == [[t.ids for t in m] for m in yuyan.load(run).complete([*PROMPTS, *PROMPTS], **settings)]  # fmt: skip
+
+
+def test_a_draft_changes_no_greedy_token(run: Path, rung: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run drafts for itself; an n-gram model with other tokens, or as what is checked, is refused."""
+    plain = yuyan.load(run).generate("Anna found", kind="greedy", max_tokens=16)
+    words = ("--kind", "greedy", "--max-tokens", "16", "--no-echo", "--set")
+    for speculation in (f"speculation={{kind: draft, path: {run}}}", "speculation={kind: prompt_lookup}"):
+        capsys.readouterr()
+        assert command("generate", str(run), "Anna found", *words, speculation) == 0
+        assert capsys.readouterr().out == plain + "\n"
+    refused(
+        capsys,
+        "generate",
+        str(run),
+        "An",
+        "--set",
+        f"speculation={{kind: draft, path: {rung}}}",
+        said="has another tokenizer",
+    )
+    refused(
+        capsys,
+        "generate",
+        str(rung),
+        "An",
+        "--set",
+        "speculation={kind: prompt_lookup}",
+        said="needs a decoder of attention",
+    )
+    refused(capsys, "generate", str(rung), "An", "--kind", "contrastive", said="an n-gram model has none")
+    refused(capsys, "fill", str(run), "An ___", said="it reads from left to right only; use generate")
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
