@@ -109,7 +109,7 @@ ERRORS = [
     Planted("the average forgotten", "train/state.py", "self.average.tensors = self._averaged(folder, memory)", "pass", (RESUME,)),
     Planted("a look leaves the average in the weights", "train/precision.py", "self._masters if kept is None else kept", "self._working", (RESUME, "units/train/test_average.py")),
     Planted("a penalty on norms and biases", "train/penalty.py", 'if group["part"] in DECAYED for', "for", ("units/train/test_average.py",)),
-    Planted("a gradient that is not finite is taken", "train/step.py", "if math.isfinite(norm):", "if True:", (STEP,)),
+    Planted("a gradient that is not finite is taken", "train/step.py", "if math.isfinite(norm) and math.isfinite(loss_total):", "if True:", (STEP,)),
     Planted("the norm before the division", "train/step.py", "torch._foreach_div_(gradients, float(count))", "pass", (CUT, STEP)),
     Planted("time between sessions counted", "train/step.py", "        self._last = self.clock()\n", "        self._last = self._last or 0.0\n", (STEP,)),
     Planted("padding is read", "nn/rows.py", "real = key < torch.tensor(ends, device=device)[:, None]", "real = key < span", (CUT,)),
@@ -132,6 +132,9 @@ ERRORS = [
     Planted("a changed teacher goes on", "commands/companion.py", "if stored is not None and stored != sha256:", "if False:", ("laws/test_every_objective.py",)),
     Planted("the generator stays behind", "commands/companion.py", "if isinstance(trained, Pair) and not trained.frozen:", "if False:", ("laws/test_every_objective.py",)),
     Planted("the exact model is the rounded one", "commands/companion.py", "exact[name.removeprefix(self._prefix)].copy_(master)", "exact[name.removeprefix(self._prefix)].copy_(master.bfloat16())", (RESUME, "laws/test_same_everywhere.py")),
+    Planted("processes: a gradient that is not summed", "train/parallel.py", "under_way = [dist.all_reduce(flat[part], async_op=True) for part in parts(flat.numel(), BUCKET)]", "under_way = []", ("laws/test_processes.py",)),
+    Planted("processes: divided by its own count", "train/step.py", "count = int(summed)", "count = counts", ("laws/test_processes.py",)),
+    Planted("a state saved while steps are skipped", "commands/train.py", "if self.state.streak:", "if False:", ("laws/test_bad_steps.py",)),
 ]  # fmt: skip
 
 

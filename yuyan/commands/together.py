@@ -20,7 +20,7 @@ from yuyan.config import fingerprint
 from yuyan.console import mute, say
 from yuyan.errors import InputError
 from yuyan.store import write_json
-from yuyan.train.world import Processes, World, rank
+from yuyan.train.world import Processes, ProcessLost, World, rank
 
 READY = "ready.json"
 LOOK_SECONDS, SAY_SECONDS = 0.05, 30.0
@@ -46,7 +46,11 @@ def join(config: RunConfig, corpus: Corpus | RecordCorpus) -> World:
     """Meet the others. Raises InputError where one has another config or other data."""
     local = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
-    world = Processes(timeout=config.train.parallel.timeout, device=device)
+    try:
+        world = Processes(timeout=config.train.parallel.timeout, device=device)
+    except RuntimeError as error:
+        said = (str(error).splitlines() or [""])[0]
+        raise ProcessLost(f"rank {rank()}: the processes did not find each other: {said}") from error
     with world.watched():
         _check_equal(world, "config", int(fingerprint(config)[:12], 16))
         _check_equal(world, "training text", corpus.tokens)

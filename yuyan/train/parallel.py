@@ -106,14 +106,16 @@ class ShardedWeights(MasterWeights):
     sharded = True
 
     def __init__(self, learner: Learner, dtype: torch.dtype, world: World):
+        from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
+        mesh = init_device_mesh(next(learner.parameters()).device.type, (world.size,))  # where the weights are
         policy = MixedPrecisionPolicy(
             param_dtype=None if dtype == torch.float32 else dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
         )
         blocks = [b for m in learner.modules() if isinstance(m, StackModule) for b in m.layers]
         for module in (*blocks, learner):  # what no block holds is the learner's: there for all of its forward
-            fully_shard(module, mp_policy=policy)
+            fully_shard(module, mesh=mesh, mp_policy=policy)
             sharded = cast(FSDPModule, module)
             sharded.set_gradient_divide_factor(1.0)
             sharded.set_force_sum_reduction_for_comms(True)

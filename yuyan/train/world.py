@@ -86,7 +86,9 @@ class Processes(World):
             torch.cuda.set_device(self.device)
         wait = timedelta(seconds=timeout)
         meeting = dist.rendezvous("env://", timeout=max(wait, timedelta(minutes=5)))  # type: ignore[attr-defined]
-        self._store, _, _ = next(iter(meeting))
+        store, _, _ = next(iter(meeting))
+        # torchrun's store outlives a restart: without this the new processes would look for the old ones
+        self._store = dist.PrefixStore(f"yuyan/{restarts()}", store)  # type: ignore[attr-defined]
         self._grace = min(GRACE, timeout)
         self._store.set(f"yuyan/who/{self.rank}", f"{os.getpid()} {socket.gethostname()}")
         dist.init_process_group(
