@@ -115,7 +115,7 @@ ERRORS = [
     Planted("padding is read", "nn/rows.py", "real = key < torch.tensor(ends, device=device)[:, None]", "real = key < span", (CUT,)),
     Planted("one seed for all requests", "generate/search.py", "torch.Generator().manual_seed(seed % 2**63)", "torch.Generator().manual_seed(0)", (CUT,)),
     Planted("a request too long by one", "generate/search.py", "elif self.left == 0:", "elif self.left < 0:", (CUT,)),
-    Planted("guesses kept too often", "generate/search.py", "if uniform(generator) * float(given", "if 0.3 * uniform(generator) * float(given", (STRATEGIES,)),
+    Planted("guesses kept too often", "generate/search.py", "if uniform(generator) * float(given", "if 0.0 * uniform(generator) * float(given", (STRATEGIES,)),
     Planted("a wrong guess is redrawn from everything", "generate/search.py", "rest = (wanted - given).clamp(min=0)", "rest = wanted", (STRATEGIES,)),
     Planted("guesses are not forgotten", "nn/rows.py", "self.lengths = [length - count for length, count in zip(self.lengths, counts, strict=True)]", "pass", (STRATEGIES,)),
     Planted("groups do not know of each other", "generate/beam.py", "taken.update(self._advance(group, reads, taken))", "self._advance(group, reads, taken)", (STRATEGIES,)),
