@@ -5,6 +5,7 @@
       made.json         versions, hardware, command line, hashes of the data
       data/ tokenizer/ shards/    what the text became (or where it was taken from)
       log.jsonl         one update or evaluation a line
+      tensorboard/      the same numbers for TensorBoard
       state/000300/     everything to go on from; the newest complete one counts
       model/            the best so far, in Hugging Face layout
       reports/          scores with intervals
@@ -31,6 +32,7 @@ from pydantic import Field, model_validator
 
 from yuyan.commands.pretrained import Pretrained
 from yuyan.commands.ranges import Ranges
+from yuyan.commands.track import NoTrack, Track
 from yuyan.config import COMMAND_LINE, Config, Place, Seed, dump, fingerprint, flatten, load_config, to_yaml
 from yuyan.errors import ConfigError, InputError
 from yuyan.generate.sampling import Samples
@@ -50,7 +52,15 @@ from yuyan.train.world import rank
 RUNS = Path("runs")
 BUDGET = "10m"
 MADE = "made.json"
-FREE = ("train.threads", "train.save_every", "train.save_steps", "train.keep", "train.parallel", "data.processes")
+FREE = (
+    "train.threads",
+    "train.save_every",
+    "train.save_steps",
+    "train.keep",
+    "train.parallel",
+    "data.processes",
+    "track",
+)
 """Keys, and what is below them, that say how a run is computed and kept, not what it is."""
 
 SAFE = (
@@ -192,6 +202,8 @@ class RunConfig(Config):
     """How to write samples."""
     tune: Ranges = Field(default_factory=dict)
     """What `yuyan tune` may set: keys, and for each {log: [low, high]}, {uniform: [...]}, {int: [...]} or {choice: [...]}."""
+    track: Track = NoTrack()
+    """A service that is told how the run goes: wandb or mlflow; by default none."""
 
     @model_validator(mode="after")
     def _adapters_need_a_base(self) -> Self:

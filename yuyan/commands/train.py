@@ -132,7 +132,7 @@ def run_training(config: RunConfig, folder: Path, corpus: Corpus | RecordCorpus,
         if world.rank == 0:
             remove_leftovers(folder)
         session = Session(config, folder, corpus, world)
-        with closing(session.saver):
+        with closing(session.log), closing(session.saver):
             session.go_on()
             title = f"training {config.name} ({session.parameters / 1e6:.2f} M parameters)"
             with stop_on_signal() as stop, progress(title, 1.0) as bar:
@@ -172,7 +172,7 @@ class Session:
         self.state = State(learner, weights, optimizer, self.batches, average, world=world)
         budget = config.train.budget
         self.plan = Plan(steps=config.train.steps, seconds=None if budget is None else seconds_of(budget))
-        self.log, self.saver = RunLog(folder / "log.jsonl", writes=self.leads), Saver()
+        self.log, self.saver = RunLog(folder, writes=self.leads), Saver()
         self.watch = Watch(folder, self.batches, corpus.tokenizer, self.log, config.train.spike)
         self.last_saved, self.step_saved, self.look_seconds = time.monotonic(), -1, 0.0
 
@@ -204,14 +204,14 @@ class Session:
             warn(f"{error}; going back to {newest.folder}")
         step = int(self.world.first([-1 if newest.folder is None else int(newest.folder.name)])[0])
         if step < 0:
-            self.log.cut(0)
+            self.log.begin(0, self.config)
             self.choose_threads()
             return
         folder = self.folder / "state" / f"{step:08d}"
         take_threads(self.config.train.threads, stored_threads(folder, self.world), self.world)
         self.state.load(folder)
         self.step_saved = self.state.step
-        self.log.cut(self.state.step)
+        self.log.begin(self.state.step, self.config)
         say(f"going on from step {self.state.step}")
 
     def choose_threads(self) -> None:
