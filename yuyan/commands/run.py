@@ -53,14 +53,8 @@ RUNS = Path("runs")
 BUDGET = "10m"
 MADE = "made.json"
 FREE = (
-    "train.threads",
-    "train.save_every",
-    "train.save_steps",
-    "train.keep",
-    "train.parallel",
-    "data.processes",
-    "track",
-)
+    "train.threads", "train.save_every", "train.save_steps", "train.keep", "train.parallel", "data.processes", "track",
+)  # fmt: skip
 """Keys, and what is below them, that say how a run is computed and kept, not what it is."""
 
 SAFE = (
