@@ -271,7 +271,8 @@ def main() -> None:
             continue
         peers = BEST if options.quick else case.peers
         if options.peers:
-            peers = tuple(name for name in PEERS if any(part in name for part in options.peers.split(",")))
+            allowed = PEERS if case.name.startswith("GPT") else PEERS[:-1]
+            peers = tuple(name for name in allowed if any(part in name for part in options.peers.split(",")))
         if importlib.util.find_spec("litgpt") is None:
             print("litgpt is not installed; left out")
             peers = tuple(name for name in peers if "litgpt" not in name)

@@ -129,6 +129,8 @@ ERRORS = [
     Planted("the window forgets too much", "generate/engine.py", "self.context * 3 // 4", "self.context // 2", ("units/generate/test_engine.py",)),
     Planted("characters for bytes", "commands/evaluate.py", "len(text.encode())", "len(text)", ("laws/test_same_everywhere.py",)),
     Planted("end mark not packed", "corpus/pack.py", "ids[(at + sizes - 1)[ends]] = self.eos", "pass", ("units/corpus",)),
+    Planted("dropout is drawn anew when a block is computed again", "train/recompute.py", "use_reentrant=False)", "use_reentrant=False, preserve_rng_state=False)", ("units/train/test_recompute.py",)),
+    Planted("the group's memory limit is not looked at", "train/room.py", "(_of_system(meminfo), _of_group(group))", "(_of_system(meminfo),)", ("units/train/test_room.py",)),
     Planted("LSTM: the gradient forgets the forget gate", "nn/lstm.py", "d_cell = d_cell * gates[t, :, 1]", "d_cell = d_cell * 1.0", ("units/nn/test_lstm.py",)),
     Planted("the same questions at no two looks", "evaluate/held_out.py", "np.random.Generator(generator(seed, 0, number, HELD_OUT))", "np.random.default_rng()", ("laws/test_every_objective.py",)),
     Planted("records in the same order each epoch", "corpus/records.py", "order = (epoch, permutation(len(self._items), self.seed, epoch, ROWS))", "order = (epoch, np.arange(len(self._items)))", ("units/corpus/test_records.py",)),

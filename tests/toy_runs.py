@@ -160,7 +160,8 @@ def outcome(folder: Path) -> dict[str, Any]:
     files = [folder / "model" / "model.safetensors", last / "weights.safetensors", last / "optimizer.safetensors"]
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     for record in log:
-        record.pop("seconds"), record.pop("tokens_per_second", None)
+        for key in ("seconds", "tokens_per_second", "step_seconds", "waited", "memory", "mfu"):
+            record.pop(key, None)
     report = json.loads((folder / "reports" / f"{last.name}.json").read_text())
     report.pop("seconds")
     hashes = {file.parent.name + "/" + file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

@@ -112,7 +112,9 @@ class _Lines(Task):
             return
         self.last = now
         share = f" {100 * self.done / self.total:.0f} %" if self.total else f" {self.done:,.0f}"
-        say(f"{self.description}:{share} after {now - self.started:.0f} s{'  ' + self.note if self.note else ''}")
+        spent = now - self.started
+        left = f", {spent * (self.total - self.done) / self.done:.0f} s left" if self.total and self.done else ""
+        say(f"{self.description}:{share} after {spent:.0f} s{left}{'  ' + self.note if self.note else ''}")
 
 
 @contextmanager

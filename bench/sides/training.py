@@ -73,18 +73,13 @@ def ours(folder: Path, settings: dict[str, Any], gate: Gate) -> None:
         model.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
     else:
         model = read_model(folder / "hf")
-    tokenizer, kinds = load_tokenizer(folder / "tokenizer"), {"next_token": NextToken, "masked": MaskedToken}
-    objective = kinds.get(settings["objective"], SpanCorruption)().build(tokenizer)
+    tokenizer, kinds = load_tokenizer(folder / "tokenizer"), (NextToken(), MaskedToken(), SpanCorruption())
+    objective = next(kind for kind in kinds if kind.kind == settings["objective"]).build(tokenizer)
     dtype = torch.float32 if "float32" in settings["side"] else torch.bfloat16
     rows = Packed(Shards.open(folder / "shards"), settings["length"], seed=0, bos=tokenizer.special.bos,
                   eos=tokenizer.special.eos)  # fmt: skip
     batches = Batches(rows, batch_rows=settings["rows"], example=objective.example, collate=collate, seed=0)
     learner = Learner(model, objective)
-    compiled = "compiled" in settings["side"]
-    if compiled:
-        from yuyan.train.compiled import compile_learner
-
-        compile_learner(learner)
     kinds_of = parameter_kinds(learner)
     weights = MasterWeights(learner, dtype)
     adamw = AdamW(lr=LR, beta1=BETAS[0], beta2=BETAS[1], weight_decay=0.0)
@@ -160,7 +155,7 @@ class WithLoss(nn.Module):
         super().__init__()
         self.inner = inner
 
-    def forward(self, **batch: Tensor) -> dict[str, Tensor]:
+    def forward(self, num_items_in_batch: object = None, **batch: Tensor) -> dict[str, Tensor]:
         return {"loss": self.inner(**batch)}
 
 

@@ -53,6 +53,7 @@ class Described:
     rows: int
     dtype: torch.dtype
     optimizer: OptimizerConfig
+    recompute: bool = False
 
 
 def show_command(place: Path, overrides: Sequence[str], *, as_json: bool) -> dict[str, Any]:
@@ -108,9 +109,18 @@ def _of_config(config: RunConfig) -> Described:
     module = _on_no_device(network)
     adapt(module, config.adapt, config.seed)
     settings = config.train
-    rows = max(1, min(settings.batch_tokens, settings.micro_tokens or settings.batch_tokens) // settings.context)
+    rows = settings.micro_rows
     dtype = resolve(settings.precision, torch.device("cpu"))
-    return Described(config.name, network, module, settings.context, rows, dtype, settings.optimizer)
+    return Described(
+        config.name,
+        network,
+        module,
+        settings.context,
+        rows,
+        dtype,
+        settings.optimizer,
+        settings.activation_checkpointing,
+    )
 
 
 def _vocab_size(config: RunConfig) -> int:
@@ -140,7 +150,7 @@ def describe(model: Described) -> dict[str, Any]:
     masters = {name: p for name, p in model.module.named_parameters() if p.requires_grad}
     training = training_memory(
         model.network, total, learned, rows=model.rows, context=model.context, number_bytes=size,
-        kept=model.optimizer.kept(masters, parameter_kinds(model.module)),
+        kept=model.optimizer.kept(masters, parameter_kinds(model.module)), recompute=model.recompute,
     )  # fmt: skip
     writing = generation_memory(model.network, total, GENERATION_DTYPE.itemsize)
     return {

@@ -121,8 +121,12 @@ class TrainConfig(Config):
     """Tokens of one row: how far back a Transformer can look."""
     batch_tokens: int = Field(4096, ge=1)
     """Tokens of one update over all processes; rounded down to whole rows."""
-    micro_tokens: int | None = Field(None, ge=1)
-    """Tokens of one forward pass; smaller needs less memory and changes nothing else."""
+    micro_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
+    """Tokens of one forward pass, by default all of an update; fewer need less memory and change nothing else but the order
+    of sums. auto: as many as are fastest and fit into memory, found by measurement when the run starts."""
+    activation_checkpointing: bool = False
+    """Whether to keep only the inputs of each block and compute the rest again for the gradients: much less memory for up
+    to a third more time, and the same result."""
     optimizer: OptimizerConfig = AdamW()
     """What turns gradients into steps."""
     schedule: Schedule = WarmupStableDecay()
@@ -149,6 +153,12 @@ class TrainConfig(Config):
     """Also save after every so many steps."""
     keep: int = Field(2, ge=1)
     """Checkpoints to keep."""
+
+    @property
+    def micro_rows(self) -> int:
+        """Rows of one forward pass, as far as the config says."""
+        given = self.micro_tokens if isinstance(self.micro_tokens, int) else self.batch_tokens
+        return max(1, min(self.batch_tokens, given) // self.context)
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

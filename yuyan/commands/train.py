@@ -16,9 +16,11 @@ from yuyan.commands.card import model_card
 from yuyan.commands.companion import Exact, as_saved, check_fit, kept, measured_again, with_companion, write_companion
 from yuyan.commands.corpus import Corpus, make_corpus, open_corpus
 from yuyan.commands.embedding import begin_with_vectors
+from yuyan.commands.fitting import choose_micro_rows, choose_threads, most_rows
 from yuyan.commands.interrupt import StopRequest, stop_on_signal
 from yuyan.commands.leaving import tidy
 from yuyan.commands.outcome import Trained, quick, report_of, story
+from yuyan.commands.pace import Pace, machine_speed, operations
 from yuyan.commands.pretrained import keep_beside, save_model, start_network
 from yuyan.commands.recipe import chosen, fill, measure_machine, vocabulary_for
 from yuyan.commands.records import RecordCorpus, make_records
@@ -61,12 +63,12 @@ from yuyan.tokens import TokenizerConfig
 from yuyan.train import CLOCKS, Average, Diverged, Learner, PlainStep, Plan, State, Update, parameter_kinds, resolve
 from yuyan.train.allocator import keep_freed_memory
 from yuyan.train.checkpoint import Saver, Snapshot
+from yuyan.train.recompute import recompute_blocks
 from yuyan.train.state import stored_threads
-from yuyan.train.threads import fair_threads, fastest_threads, take_threads
+from yuyan.train.threads import take_threads
 from yuyan.train.world import World, rank, restarts, under_torchrun
 
-LOOKS = 20  # at the validation text, over a run
-LOOK_SHARE = 0.05  # of the time, for a run by the clock
+LOOKS, LOOK_SHARE = 20, 0.05  # at the validation text over a run; share of the time, for a run by the clock
 
 
 def train_command(config: RunConfig, out: Path | None, *, resume: bool, allow_change: Sequence[str] = ()) -> Trained:
@@ -158,6 +160,8 @@ class Session:
             note(folder, vectors=begin_with_vectors(network, vectors, corpus.tokenizer, config.seed, known))
         self.context = readable_context(network.config, config.train.context)
         self.parameters = sum(p.numel() for p in network.parameters())
+        self.dtype = resolve(config.train.precision, torch.device("cpu"))
+        self.most_rows = most_rows(network, config.train, self.dtype)
         self.objective: Objective = config.objective.build(corpus.tokenizer)
         self.model = with_companion(config, network, corpus.tokenizer, folder)
         self.measure = measure_for(config, corpus, self.context, world)
@@ -165,7 +169,9 @@ class Session:
         learner = Learner(self.model, self.objective)
         kinds = parameter_kinds(learner)
         self.exact = Exact(self.model)
-        weights = config.train.parallel.place(learner, resolve(config.train.precision, torch.device("cpu")), world)
+        if config.train.activation_checkpointing:
+            recompute_blocks(learner)
+        weights = config.train.parallel.place(learner, self.dtype, world)
         optimizer = config.train.optimizer.build(weights.masters, kinds)
         self.batches = self._batches()
         average = None if config.train.ema is None else Average(config.train.ema, weights.masters)
@@ -183,11 +189,9 @@ class Session:
         except InputError as error:
             raise InputError(f"train.context: {error}") from None
         assert rows is not None
-        batch_rows = max(1, settings.batch_tokens // settings.context)
-        micro_rows = max(1, (settings.micro_tokens or settings.batch_tokens) // settings.context)
         self.rows_per_epoch = len(rows)
         return Batches(
-            rows, batch_rows=batch_rows, micro_rows=min(micro_rows, batch_rows), example=self.objective.example,
+            rows, batch_rows=max(1, settings.batch_tokens // settings.context), micro_rows=settings.micro_rows, example=self.objective.example,
             collate=collate, seed=self.config.seed, rank=self.world.rank, world_size=self.world.size,
         )  # fmt: skip
 
@@ -215,18 +219,9 @@ class Session:
         say(f"going on from step {self.state.step}")
 
     def choose_threads(self) -> None:
-        """As the config says, else what is fastest here; written down so that a resumed run computes the same way."""
+        """As the config says, or as is fastest."""
         torch.manual_seed(self.config.seed + self.world.rank)  # from here on each process draws its own dropout
-        chosen = self.config.train.threads or noted(self.folder).get("threads", {}).get("chosen")
-        if self.world.size > 1:
-            chosen = self.config.train.threads or fair_threads(self.world)
-        if chosen is not None:
-            torch.set_num_threads(int(chosen))
-            return
-        threads, medians = fastest_threads(self.state.learner, self.batches.update(0))
-        torch.set_num_threads(threads)
-        seconds = {str(n): round(s, 5) for n, s in medians.items()}
-        note(self.folder, threads={"chosen": threads, "seconds_a_step": seconds})
+        choose_threads(self.config.train, self.folder, self.state.learner, self.batches, self.world)
 
     # ------------------------------------------------------------ between updates
 
@@ -239,17 +234,22 @@ class Session:
         )  # fmt: skip
         started, tokens = time.monotonic(), self.state.tokens
         next_look = self._next_look()
+        choose_micro_rows(settings, self.folder, self.state.learner, self.batches, self.world, self.most_rows)
+        speed = machine_speed(self.folder, self.dtype) * self.world.size
+        pace = Pace(operations(self.model, self.config), speed, self.batches)
+        pace.resume()
         if self._lost_patience():  # it was stopped between losing patience and the report
             return
         for update in self.watch.updates(self.state, step):
             speed = (self.state.tokens - tokens) / max(1e-9, time.monotonic() - started)
-            self.watch.record(update, speed)
+            took = pace.record(update)
+            self.watch.record(update, speed, took)
             stopped, due = self._agreed(stop, self._due_to_save(update.step))
             done = self.plan.done(self.state)
             if self._position() >= next_look or done:
                 self.look(last=done)
                 next_look = self._next_look()
-            bar.set(self.plan.progress(self.state), self._note(update, speed))
+            bar.set(self.plan.progress(self.state), self._note(update, speed) + pace.line(took))
             if stopped or done or self._lost_patience():
                 self.save(wait=True)
             else:
@@ -263,6 +263,7 @@ class Session:
                     f"stopped early: {self.state.best['looks_since']} looks at the validation data brought nothing better"
                 )
                 return
+            pace.resume()
 
     def last_good(self) -> str:
         """What to go on with when training has failed."""

@@ -43,9 +43,9 @@ class Watch:
             self._keep(state.step + 1, why, step.suspects)
             raise
 
-    def record(self, update: Update, speed: float) -> None:
-        """Write an update to the log, and say where its loss stands out."""
-        record = update_record(update, speed)
+    def record(self, update: Update, speed: float, took: dict[str, Any]) -> None:
+        """Write an update, and what it `took`, to the log, and say where its loss stands out."""
+        record = update_record(update, speed) | took
         deviations = None if self.spikes is None else self.spikes.see(update.loss)
         if deviations is not None:
             record["spike"] = round(deviations, 1)

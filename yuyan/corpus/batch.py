@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple, Protocol
@@ -91,6 +92,8 @@ class Batches:
         self._example, self._collate = example, collate
         self._patience, self._reading = patience, ""
         self._consumed = 0  # rows, over all processes
+        self.waited = 0.0
+        """Seconds that updates were waited for in all: more than a little says that the data are slower than the training."""
 
     @property
     def position(self) -> int:
@@ -132,6 +135,10 @@ class Batches:
             self._micro(numbers[i : i + self.micro_rows]) for i in range(0, self._share, self.micro_rows)
         ]  # fmt: skip
 
+    def sample(self, count: int) -> Batch:
+        """The first `count` rows of the run as one micro-batch."""
+        return self._micro(np.arange(count))
+
     def _micro(self, numbers: NDArray[np.int64]) -> Batch:
         epochs, indices = np.divmod(numbers, len(self.rows))
         examples: list[Example] = []
@@ -162,12 +169,14 @@ class Batches:
     def __iter__(self) -> Iterator[list[Batch]]:
         with closing(_Ahead(self.update, self._consumed, self.batch_rows)) as ahead:
             while True:
+                asked = time.monotonic()
                 try:
                     first, batches = ahead.take(self._patience)
                 except queue.Empty:
                     raise DataHangs(
                         f"the data have not come for {self._patience:.0f} s, while {self._reading}: is the disk still there?"
                     ) from None
+                self.waited += time.monotonic() - asked
                 if first != self._consumed:
                     raise RuntimeError("the position was changed while iterating; start a new iteration after loading")
                 self._consumed += self.batch_rows

@@ -71,10 +71,12 @@ def training_memory(
     context: int,
     number_bytes: int,
     kept: int | None = None,
+    recompute: bool = False,
 ) -> TrainingMemory:
     """Of micro-batches of `rows` texts of `context` tokens, in numbers of `number_bytes`.
 
     `kept` is how many numbers the optimizer remembers; by default AdamW's two for each parameter that is trained.
+    `recompute`: whether blocks are computed again for their gradients.
     """
     exact = number_bytes == FLOAT32
     return TrainingMemory(
@@ -83,7 +85,7 @@ def training_memory(
         gradients=trained * (FLOAT32 if exact else FLOAT32 + number_bytes),
         optimizer=FLOAT32 * (trained * ADAM_TENSORS if kept is None else kept),
         copy=parameters * FLOAT32,
-        activations=activation_bytes(network, rows, context, number_bytes),
+        activations=activation_bytes(network, rows, context, number_bytes, recompute=recompute),
     )
 
 
@@ -116,14 +118,15 @@ def _source(network: Network) -> int:
 # ---------------------------------------------------------------- activations
 
 
-def activation_bytes(network: Network, rows: int, context: int, number_bytes: int) -> int:
+def activation_bytes(network: Network, rows: int, context: int, number_bytes: int, *, recompute: bool = False) -> int:
     """What the forward pass keeps for the backward pass, both sides reading `context` tokens, the loss included."""
     network = network.filled()
     hidden, inner = network.hidden_size, network.embedding_size
     total = 0.0
     for side in (network.encoder, network.decoder):
         if isinstance(side, Stack):
-            total += side.num_layers * _layer(side, hidden, context, number_bytes)
+            layer = _layer(side, hidden, context, number_bytes)
+            total += side.num_layers * hidden * number_bytes + layer if recompute else side.num_layers * layer
             total += hidden * number_bytes * (2 if side.residual == "pre" else 1)
             total += _bias(side, context, number_bytes) / rows
         elif side is not None:

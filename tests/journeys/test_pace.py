@@ -1,0 +1,28 @@
+"""What a run says of its speed and memory, and a micro-batch that it finds itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from toy_runs import command
+
+CONFIG = Path(__file__).parents[2] / "configs" / "tiny" / "gpt.yaml"
+SETTINGS = ("train.steps=3", "train.context=16", "train.batch_tokens=64", "train.threads=1", "evaluate.tokens=100")
+
+
+def test_speed_and_memory_are_logged_and_rows_are_chosen(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    more = ("train.micro_tokens=auto", "train.activation_checkpointing=true")
+    assert command("train", str(CONFIG), *SETTINGS, *more, "--out", str(out)) == 0
+    updates = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines() if '"loss"' in line]
+    assert len(updates) == 3
+    for update in updates:
+        assert 0 < update["mfu"] < 1
+        assert 0 <= update["waited"] <= update["step_seconds"]
+        assert update["memory"] > 1_000_000
+    made = json.loads((out / "made.json").read_text())
+    assert made["micro_rows"]["chosen"] in (1, 2, 4)
+    assert made["matrix_products"]["threads"] == 1
+    assert "memory: about" in capfd.readouterr().err

@@ -1,0 +1,82 @@
+"""Memory: what the system says, what a run would need, and the line that comes instead of a kill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from yuyan.commands.fitting import most_rows
+from yuyan.commands.run import TrainConfig
+from yuyan.errors import ConfigError
+from yuyan.models.network import NetworkModule
+from yuyan.models.presets import Gpt
+from yuyan.train.room import free_memory, human_size, used_memory
+
+
+def system(folder: Path, available: int) -> Path:
+    file = folder / "meminfo"
+    file.write_text(f"MemTotal: 99999 kB\nMemAvailable: {available} kB\n")
+    return file
+
+
+def test_the_smaller_of_system_and_group(tmp_path: Path) -> None:
+    meminfo = system(tmp_path, 1000)
+    assert free_memory(meminfo, tmp_path / "none") == 1_024_000
+    (tmp_path / "memory.max").write_text("500000\n")
+    (tmp_path / "memory.current").write_text("300000\n")
+    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 50000\n")
+    assert free_memory(meminfo, tmp_path) == 250_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory(meminfo, tmp_path) == 1_024_000
+
+
+def test_the_older_groups(tmp_path: Path) -> None:
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("500000\n")
+    (tmp_path / "memory" / "memory.usage_in_bytes").write_text("300000\n")
+    (tmp_path / "memory" / "memory.stat").write_text("total_inactive_file 50000\n")
+    assert free_memory(system(tmp_path, 1000), tmp_path) == 250_000
+
+
+def test_where_nobody_knows(tmp_path: Path) -> None:
+    assert free_memory(tmp_path / "none", tmp_path / "none") is None
+    assert used_memory(tmp_path / "none") is None
+
+
+def test_this_process_uses_memory() -> None:
+    assert (used_memory() or 0) > 1_000_000
+    assert human_size(2.5e9) == "2.5 GB"
+
+
+@pytest.fixture
+def network() -> NetworkModule:
+    return Gpt(hidden_size=64, num_layers=2, num_heads=2).build(512, seed=0)
+
+
+def settings(**changes: object) -> TrainConfig:
+    return TrainConfig.model_validate({"steps": 1, "context": 64, "batch_tokens": 4096, **changes})
+
+
+def test_enough_memory(network: NetworkModule) -> None:
+    assert most_rows(network, settings(), torch.float32, 10**9) == 64
+
+
+def test_fewer_rows_would_fit(network: NetworkModule) -> None:
+    with pytest.raises(ConfigError, match=r"train\.micro_tokens=512 fits"):
+        most_rows(network, settings(), torch.float32, 18_000_000)
+
+
+def test_auto_takes_what_fits(network: NetworkModule) -> None:
+    assert most_rows(network, settings(micro_tokens="auto"), torch.float32, 18_000_000) == 8
+
+
+def test_checkpointing_needs_less(network: NetworkModule) -> None:
+    auto = settings(micro_tokens="auto", activation_checkpointing=True)
+    assert (most_rows(network, auto, torch.float32, 18_000_000) or 0) == 16
+
+
+def test_not_even_one_row(network: NetworkModule) -> None:
+    with pytest.raises(ConfigError, match=r"activation_checkpointing=true, a smaller train\.context"):
+        most_rows(network, settings(), torch.float32, 1)

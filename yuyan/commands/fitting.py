@@ -1,0 +1,81 @@
+"""What of the machine a run takes: the rows that fit into its memory, the threads and the micro-batch that are fastest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from yuyan.commands.run import TrainConfig, note, noted
+from yuyan.console import say
+from yuyan.corpus import Batches
+from yuyan.errors import ConfigError
+from yuyan.models.memory import TrainingMemory, training_memory
+from yuyan.models.network import NetworkModule
+from yuyan.train import Learner, parameter_kinds
+from yuyan.train.micro import fastest_rows, sizes
+from yuyan.train.room import free_memory, human_size
+from yuyan.train.threads import fair_threads, fastest_threads
+from yuyan.train.world import World
+
+
+def most_rows(network: NetworkModule, settings: TrainConfig, dtype: torch.dtype, free: int | None = None) -> int | None:
+    """How many rows of one forward pass fit into memory, with the built `network` already in it; None if nobody knows.
+
+    Raises ConfigError, naming the keys to change, if not one does, or fewer than the config asks for.
+    """
+    free = free_memory() if free is None else free
+    if free is None:
+        return None
+    here = sum(p.numel() * p.element_size() for p in network.parameters())
+    wanted = settings.micro_rows
+    needed = _needed(network, settings, dtype, wanted)
+    fixed, room = needed.total - needed.activations, free + here
+    fits = wanted
+    while fits and fixed + _needed(network, settings, dtype, fits).activations > room:
+        fits //= 2
+    line = f"memory: about {human_size(needed.total)} needed, {human_size(needed.activations)} of it for a forward pass of {wanted} rows; {human_size(room)} free"
+    if not fits:
+        more = "" if settings.activation_checkpointing else "train.activation_checkpointing=true, "
+        raise ConfigError(f"{line}. Try {more}a smaller train.context, or a smaller model")
+    if fits < wanted and settings.micro_tokens != "auto":
+        raise ConfigError(f"{line}. train.micro_tokens={fits * settings.context} fits")
+    say(line)
+    return fits
+
+
+def _needed(network: NetworkModule, settings: TrainConfig, dtype: torch.dtype, rows: int) -> TrainingMemory:
+    masters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    return training_memory(
+        network.config, sum(p.numel() for p in network.parameters()), sum(p.numel() for p in masters.values()),
+        rows=rows, context=settings.context, number_bytes=dtype.itemsize,
+        kept=settings.optimizer.kept(masters, parameter_kinds(network)), recompute=settings.activation_checkpointing,
+    )  # fmt: skip
+
+
+def choose_threads(settings: TrainConfig, folder: Path, learner: Learner, batches: Batches, world: World) -> None:
+    """As the config says, else what is fastest here; written down so that a resumed run computes the same way."""
+    chosen = settings.threads or noted(folder).get("threads", {}).get("chosen")
+    if world.size > 1:
+        chosen = settings.threads or fair_threads(world)
+    if chosen is not None:
+        torch.set_num_threads(int(chosen))
+        return
+    threads, medians = fastest_threads(learner, batches.update(0))
+    torch.set_num_threads(threads)
+    note(folder, threads={"chosen": threads, "seconds_a_step": {str(n): round(s, 5) for n, s in medians.items()}})
+
+
+def choose_micro_rows(
+    settings: TrainConfig, folder: Path, learner: Learner, batches: Batches, world: World, most: int | None
+) -> None:
+    """For `auto`: as many rows as are fastest, of those that fit; written down, as threads are. Several processes take
+    what fits."""
+    if settings.micro_tokens != "auto":
+        return
+    share = batches.batch_rows // world.size
+    rows = noted(folder).get("micro_rows", {}).get("chosen")
+    if rows is None and world.size == 1:
+        rows, seconds = fastest_rows(learner, batches.sample, sizes(share, most))
+        note(folder, micro_rows={"chosen": rows, "seconds_a_row": {str(n): round(s, 6) for n, s in seconds.items()}})
+    batches.micro_rows = min(share, rows or most or share)

@@ -1,0 +1,110 @@
+"""Which share of the processor's speed a run reaches, step by step.
+
+Model FLOPs utilisation (Chowdhery et al. 2022, section 4.1): operations that the loss and its gradients need, over those
+that the processor could have done in that time, as a product of two large matrices shows.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from yuyan.commands.run import RunConfig, note, noted
+from yuyan.config import Config
+from yuyan.corpus import Batches
+from yuyan.models.cost import flops_per_token
+from yuyan.models.network import Network, NetworkModule
+from yuyan.train import Update
+from yuyan.train.room import human_size, used_memory
+
+SIZE = 1024
+"""Of the square matrices whose product says what the processor can do."""
+SECONDS = 0.3
+WAIT_SHARE = 0.05
+
+
+class Operations(Config):
+    """Of one token in training, forward and backward."""
+
+    read: float
+    """Of each token that is read."""
+    scored: float
+    """Of each that is scored, in addition."""
+
+
+def operations(model: nn.Module, config: RunConfig) -> Operations | None:
+    """None where a token does not say how much is done: two networks, an encoder with a decoder, records of any length."""
+    context = config.train.context
+    if not isinstance(model, NetworkModule) or config.data.records is not None:
+        return None
+    network: Network = model.config
+    if network.encoder is not None and network.decoder is not None:
+        return None
+    whole = flops_per_token(network, context)
+    read = flops_per_token(network.model_copy(update={"head": None}), context)
+    return Operations(read=3.0 * read, scored=3.0 * (whole - read))
+
+
+def machine_speed(folder: Path, dtype: torch.dtype) -> float:
+    """Operations a second of a product of large matrices with the threads that are set: measured once a run, and noted."""
+    kind = {"dtype": str(dtype).removeprefix("torch."), "threads": torch.get_num_threads()}
+    found = noted(folder).get("matrix_products", {})
+    if all(found.get(key) == value for key, value in kind.items()):
+        return float(found["operations_a_second"])
+    left, right = torch.ones(SIZE, SIZE, dtype=dtype), torch.ones(SIZE, SIZE, dtype=dtype)
+    started, least = time.monotonic(), float("inf")
+    while time.monotonic() - started < SECONDS:
+        begun = time.perf_counter()
+        left @ right
+        least = min(least, time.perf_counter() - begun)
+    speed = 2 * SIZE**3 / least
+    note(folder, matrix_products={**kind, "operations_a_second": round(speed)})
+    return speed
+
+
+@dataclass
+class Pace:
+    """How fast the steps are, without what is done between them. Call `resume` after that."""
+
+    operations: Operations | None
+    speed: float
+    """Operations a second that all processes could do."""
+    batches: Batches
+    utilisation: float | None = None
+    resumed: float = 0.0
+    waited: float = 0.0
+
+    def resume(self) -> None:
+        """The next step begins."""
+        self.resumed, self.waited = time.monotonic(), self.batches.waited
+
+    def record(self, update: Update) -> dict[str, Any]:
+        """For the log: seconds of this step, of which so many it waited for data; share of the processor's speed; bytes."""
+        seconds, waited = time.monotonic() - self.resumed, self.batches.waited - self.waited
+        if self.operations is not None:
+            done = (
+                self.operations.read * self.batches.batch_rows * self.batches.rows.length
+                + self.operations.scored * update.count
+            )
+            self.utilisation = done / max(seconds, 1e-9) / self.speed
+        return {
+            "step_seconds": round(seconds, 5), "waited": round(waited, 5), "memory": used_memory(),
+            "mfu": None if self.utilisation is None else round(self.utilisation, 4),
+        }  # fmt: skip
+
+    def line(self, took: dict[str, Any]) -> str:
+        """For the progress line, from what `record` gave; it says when the data are too slow."""
+        step_seconds, waited = took["step_seconds"], took["waited"]
+        used, parts = used_memory(), list[str]()
+        if self.utilisation is not None:
+            parts.append(f"{self.utilisation:.0%} of peak")
+        if used is not None:
+            parts.append(human_size(used))
+        if waited > WAIT_SHARE * step_seconds:
+            parts.append(f"{waited / step_seconds:.0%} waiting for data")
+        return "".join(f"  {part}" for part in parts)
