@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from yuyan.vectors.settings import Subwords
 
+EMPTY = 2166136261
+"""The hash of nothing."""
+
 
 class Pieces(NamedTuple):
     """Which rows make up which word. Row v < V is word v's own, row V + n is that of bucket `buckets[n]`."""
@@ -28,9 +31,8 @@ class Pieces(NamedTuple):
     """(N,) ascending."""
 
 
-def fnv1a(data: bytes) -> int:
-    """fastText's 32-bit hash: FNV-1a with bytes taken as signed."""
-    value = 2166136261
+def fnv1a(data: bytes, value: int = EMPTY) -> int:
+    """fastText's 32-bit hash, FNV-1a with bytes taken as signed, going on from `value`."""
     for byte in data:
         value = ((value ^ (byte | 0xFFFFFF00 if byte > 127 else byte)) * 16777619) & 0xFFFFFFFF
     return value
@@ -38,14 +40,16 @@ def fnv1a(data: bytes) -> int:
 
 def buckets_of(word: str, config: Subwords) -> list[int]:
     """The buckets of a word's n-grams, each once, in the order in which they begin."""
-    written = f"<{word}>"
-    found = [
-        fnv1a(written[start : start + size].encode("utf-8", "surrogatepass")) % config.buckets
-        for start in range(len(written))
-        for size in range(config.shortest, min(config.longest, len(written) - start) + 1)
-        if not (size == 1 and start in (0, len(written) - 1))  # < and > alone are no piece
-    ]
-    return list(dict.fromkeys(found))
+    letters = [character.encode("utf-8", "surrogatepass") for character in f"<{word}>"]
+    found: dict[int, None] = {}
+    for start in range(len(letters)):
+        value = EMPTY  # a longer n-gram goes on where the shorter one ended
+        for size, letter in enumerate(letters[start : start + config.longest], 1):
+            value = fnv1a(letter, value)
+            alone = size == 1 and start in (0, len(letters) - 1)  # < and > alone are no piece
+            if size >= config.shortest and not alone:
+                found[value % config.buckets] = None
+    return list(found)
 
 
 def pieces_of(words: list[str], config: Subwords | None) -> Pieces:
