@@ -125,7 +125,7 @@ def quality(
         mine = measured(f"{case.name}, ours", seeds, lambda s, c=case: our_vectors(sentences, c, settings, 1, s))
         count = peer_seeds if case.subwords else seeds
         other = measured(f"{case.name}, {PEER}", count, lambda s, c=case: their_vectors(sentences, c, settings, 1, s))
-        for at, unit in enumerate(Quality._fields if other else ()):
+        for at, unit in enumerate(Quality._fields if mine and other else ()):
             ours, theirs = (statistics.mean(each[at] for each in side) for side in (mine, other))
             rows.append({
                 "name": f"{case.name}, {unit}", "unit": unit, "ours": ours, "peer": PEER, "peer_value": theirs,
