@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from yuyan.commands.config import every_key, models_in
+from yuyan.commands.config import every_key, explanations, models_in
 from yuyan.commands.pretrained import Pretrained
 from yuyan.commands.run import From, RunConfig, read_run_config
 from yuyan.config import build, dump, load_config
@@ -63,3 +63,13 @@ def test_the_bundled_text_is_what_its_script_makes(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == (ROOT / "tiny" / "stories.txt").read_text(encoding="utf-8")
     runpy.run_path(str(ROOT / "tiny" / "make_records.py"), run_name="__main__")
     assert capsys.readouterr().out == (ROOT / "tiny" / "answers.jsonl").read_text(encoding="utf-8")
+
+
+def test_what_kinds_say_differently_is_told_apart() -> None:
+    found = {(each.key, each.of): each.default for each in explanations(RunConfig)}
+    assert found["train.optimizer.lr", "adamw"] != found["train.optimizer.lr", "muon"]
+    assert found["objective.temperature", "contrastive"] != found["objective.temperature", "distil"]
+    assert found["objective.unit", "masked_token, replaced_token"] == "token"
+    assert {key for key, _ in found if not key.endswith(".kind")} == {
+        key for key, _ in every_key(RunConfig) if not key.endswith(".kind")
+    }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -43,12 +44,44 @@ def schema_command() -> None:
 
 def explain_command(key: str | None) -> None:
     """Print what a key means; without a key, every key. Raises ConfigError for an unknown one."""
-    known = dict(every_key(RunConfig))
-    chosen = known if key is None else {k: f for k, f in known.items() if k == key or k.startswith(key + ".")}
+    known = list(explanations(RunConfig))
+    chosen = [each for each in known if key is None or each.key == key or each.key.startswith(key + ".")]
     if not chosen:
-        raise ConfigError(f"{key}: no such key{did_you_mean(str(key), known)}")
-    rows = [[name, _type(field), _default(field), field.description or ""] for name, field in chosen.items()]
-    table("" if key is None else key, ["key", "type", "default", "meaning"], rows, left=4)
+        raise ConfigError(f"{key}: no such key{did_you_mean(str(key), {each.key for each in known})}")
+    rows = [[each.key, each.of, each.type, each.default, each.meaning] for each in chosen]
+    table("" if key is None else key, ["key", "of kind", "type", "default", "meaning"], rows, left=5)
+
+
+class Explanation(NamedTuple):
+    """A row of the table; `of` names the kinds that have the key, where not all of them do."""
+
+    key: str
+    of: str
+    type: str
+    default: str
+    meaning: str
+
+
+def explanations(model: type[BaseModel], prefix: str = "") -> Iterator[Explanation]:
+    """Every key below `model`, and each of its meanings: the kinds of a choice may differ in type or default."""
+    for name, field in model.model_fields.items():
+        key = f"{prefix}.{name}" if prefix else name
+        if name != "kind":
+            yield Explanation(key, "", _type(field), _default(field), field.description or "")
+        children = list(models_in(field.annotation))
+        kinds = [str(child.model_fields["kind"].default) for child in children if "kind" in child.model_fields]
+        if len(kinds) < 2:
+            for child in children:
+                yield from explanations(child, key)
+            continue
+        having: dict[Explanation, list[str]] = {}
+        for kind, child in zip(kinds, children, strict=True):
+            yield Explanation(f"{key}.kind", kind, "", "", inspect.getdoc(child) or "")
+            for below in explanations(child, key):
+                having.setdefault(below, []).append(kind)
+        for below, owners in having.items():
+            of = "" if len(owners) == len(kinds) else ", ".join(owners)
+            yield below._replace(of=f"{below.of} ({of})" if below.of and of else below.of or of)
 
 
 def every_key(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

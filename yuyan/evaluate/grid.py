@@ -7,8 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from yuyan.config import flatten
-from yuyan.evaluate.quantities import MISSING, count, decimal, duration, finite, interval, plain, significant, size
-from yuyan.evaluate.wording import name_of
+from yuyan.evaluate.quantities import (
+    MISSING,
+    count,
+    decimal,
+    duration,
+    finite,
+    interval,
+    percent,
+    plain,
+    significant,
+    size,
+)
+from yuyan.evaluate.wording import SHARES, name_of
 
 _COUNTS = {"tokens", "tokens_seen", "parameters", "tokens_per_second", "documents", "words", "characters"}
 _SCORES = {"bits_per_byte", "loss"}
@@ -55,6 +66,8 @@ def field_text(key: str, value: object, language: str) -> str:
         return duration(value, language)
     if last == "bytes" or last.endswith("_bytes") or last == "bytes_on_disk":
         return size(value)
+    if last.endswith(SHARES):
+        return percent(value, 1, language)
     if last in _SCORES:
         return decimal(value)
     if last in _COUNTS:
