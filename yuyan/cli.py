@@ -51,6 +51,23 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides, such as 
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was saved.")]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"yuyan {version('yuyan')}, torch {version('torch')}, Python {sys.version.split()[0]}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """From raw text to a language model that works at your task."""
+
+
 @app.command()
 def demo(out: Out = None, budget: Annotated[str, typer.Option(help="Time for the whole ladder.")] = "4m") -> None:
     """The ladder on the documentation inside your own Python: nothing to download, under five minutes."""
@@ -339,7 +356,8 @@ def _usage_error(error: Exception) -> int:
     show = getattr(error, "format_message", None)
     if show is None:
         raise error
-    _complain(f"{show()} (see yuyan --help)")
+    if said := show():  # nothing, where the help has been printed
+        _complain(f"{said} (see yuyan --help)")
     return int(getattr(error, "exit_code", 2))
 
 

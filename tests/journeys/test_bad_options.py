@@ -167,3 +167,11 @@ def test_a_diverging_run_says_what_to_change(here: Path, capsys: pytest.CaptureF
         "10 gradients in a row were not finite; start a new run with a lower train.optimizer.lr or train.clip" in said
     )
     assert "Traceback" not in said
+
+
+def test_without_a_command_the_help_is_all_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command() == 2
+    said = capsys.readouterr()
+    assert "ladder" in said.out and said.err == ""
+    assert command("--version") == 0
+    assert "yuyan" in capsys.readouterr().out
