@@ -160,7 +160,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     files = [folder / "model" / "model.safetensors", last / "weights.safetensors", last / "optimizer.safetensors"]
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     for record in log:
-        for key in ("seconds", "tokens_per_second", "step_seconds", "waited", "memory", "mfu"):
+        for key in ("seconds", "tokens_per_second", "step_seconds", "waited", "memory", "mfu", "look_seconds"):
             record.pop(key, None)
     report = json.loads((folder / "reports" / f"{last.name}.json").read_text())
     report.pop("seconds")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from yuyan.commands.compare import Comparison, compare_runs
+from yuyan.commands.given import Given, config_of
 from yuyan.commands.outcome import Trained
-from yuyan.commands.run import read_run_config
+from yuyan.commands.runs import Runs, list_runs
 from yuyan.commands.train import train_command
 from yuyan.tasks.language_model import LanguageModel
 
@@ -15,10 +18,24 @@ def load(path: str | Path) -> LanguageModel:
     return LanguageModel.load(path)
 
 
-def train(config: str | Path, *overrides: str, out: str | Path | None = None, resume: bool = False) -> Trained:
-    """Train what a config file describes; `overrides` are written as on the command line, `train.steps=50`.
+def train(
+    config: Given, *overrides: str | dict[str, Any], out: str | Path | None = None, resume: bool = False, **keys: Any
+) -> Trained:
+    """Train what a config describes: a YAML file, a text to learn, plain data, or a RunConfig.
+
+    Overrides are written as on the command line (`"train.steps=50"`), as a mapping (`{"train.steps": 50}`), or as keywords
+    with two underscores for the dot (`train__steps=50`). In a notebook the result shows a table and its curve.
 
     Raises InputError (a mistake in the config or the data), StorageError, CheckpointCorrupt, Interrupted.
     """
-    settings = read_run_config(Path(config), overrides)
-    return train_command(settings, None if out is None else Path(out), resume=resume)
+    return train_command(config_of(config, overrides, keys), None if out is None else Path(out), resume=resume)
+
+
+def runs(*folders: str | Path, sort: str = "when") -> Runs:
+    """The runs at and below the folders, by default `runs/`. Raises InputError."""
+    return list_runs([Path(folder) for folder in folders], sort=sort)
+
+
+def compare(*folders: str | Path) -> Comparison:
+    """Runs side by side: scores with paired differences, settings that differ, curves. Raises InputError."""
+    return compare_runs([Path(folder) for folder in folders])

@@ -164,6 +164,28 @@ def tune(
 
 
 @app.command()
+def runs(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(parser=_path, help="Runs, or folders of runs; or: compare RUN RUN ...")
+    ] = None,
+    sort: Annotated[str, typer.Option(help="when, score, name, time, tokens or size.")] = "when",
+    check: Annotated[bool, typer.Option("--check", help="Read every stored byte, not only sizes.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", parser=_path, help="compare: where to write the page.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")] = False,
+) -> None:
+    """The runs there are and what they came to; `yuyan runs compare A B` sets them side by side."""
+    from yuyan.commands.compare import compare_command
+    from yuyan.commands.runs import runs_command
+
+    if folders and str(folders[0]) == "compare":
+        compare_command(folders[1:], out, as_json=as_json)
+    else:
+        runs_command(folders or [], sort=sort, contents=check, as_json=as_json)
+
+
+@app.command()
 def generate(
     model: Annotated[Path, typer.Argument(parser=_path, help="A run, a rung of a ladder, or a model folder.")],
     prompt: Annotated[str, typer.Argument(help="The beginning of the text; - reads it from standard input.")],

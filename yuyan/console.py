@@ -27,8 +27,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from yuyan.errors import ConfigError
+
 T = TypeVar("T")
 PLAIN_LINE_SECONDS = 5.0
+LINE_SECONDS = "YUYAN_LINE_SECONDS"
+"""The variable that says how many seconds lie between two lines where there is no terminal (5); 0 is a line at each step."""
 _INTERRUPTIBLE = "interruptible work"
 ABANDONED = "abandoned work"
 """The name of a thread that hangs: nobody waits for it any more."""
@@ -70,6 +74,18 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], 
     wide.print(grid)
 
 
+def line_seconds() -> float:
+    """Seconds between two plain lines. Raises ConfigError if the variable holds no number of seconds."""
+    said = os.environ.get(LINE_SECONDS) or str(PLAIN_LINE_SECONDS)
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        raise ConfigError(f"{LINE_SECONDS}: expected a number of seconds, such as 30; got {said!r}")
+    return seconds
+
+
 class Task:
     """Something under way: tell it how far it got."""
 
@@ -105,10 +121,11 @@ class _Lines(Task):
     def __init__(self, description: str, total: float | None):
         super().__init__(description, total)
         self.started = self.last = time.monotonic()
+        self.every = line_seconds()
 
     def _show(self) -> None:
         now = time.monotonic()
-        if now - self.last < PLAIN_LINE_SECONDS:
+        if now - self.last < self.every:
             return
         self.last = now
         share = f" {100 * self.done / self.total:.0f} %" if self.total else f" {self.done:,.0f}"

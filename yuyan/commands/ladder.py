@@ -25,8 +25,10 @@ import torch
 
 from yuyan.commands.corpus import Corpus, make_corpus
 from yuyan.commands.leaving import tidy
+from yuyan.commands.provenance import provenance
 from yuyan.commands.recipe import SHORTEST_CONTEXT, Measured, gpt_run, lstm_run, measure_machine, vocabulary_for
-from yuyan.commands.run import MADE, RunConfig, RunData, TrainConfig, noted, open_run, provenance, seconds_of
+from yuyan.commands.run import MADE, RunConfig, RunData, TrainConfig, noted, open_run, seconds_of
+from yuyan.commands.samples import samples
 from yuyan.commands.train import run_training
 from yuyan.config import dump, flatten, to_yaml
 from yuyan.console import progress, say, table
@@ -46,7 +48,7 @@ from yuyan.text import DataConfig
 NGRAMS = {"unigram": 1, "bigram": 2, "kn3": 3, "kn5": 5}
 NEURAL: dict[str, Callable[..., RunConfig]] = {"lstm": lstm_run, "gpt": gpt_run}
 RUNGS = ("unigram", "bigram", "kn5", "lstm", "gpt")
-SAMPLES, SAMPLE_TOKENS = 3, 120
+SAMPLING = Sampling(temperature=0.8, top_p=0.95, max_tokens=120)
 FOR_REPORT = 0.06  # share of the budget kept for measuring and sampling at the end
 
 
@@ -246,7 +248,7 @@ def _finished(
         "perplexity_unit": "token", "held_out": "test" if test else "validation",
         "validation_bits_per_byte": None if validation is None else validation.bits_per_byte,
         "bytes_on_disk": sum(f.stat().st_size for f in (folder / "model").rglob("*") if f.is_file()),
-        "folder": f"rungs/{record['name']}", "samples": samples(model, corpus),
+        "folder": f"rungs/{record['name']}", "samples": samples(model, corpus, SAMPLING),
     }  # fmt: skip
     write_json(folder / "rung.json", record)
     say(
@@ -254,16 +256,6 @@ def _finished(
         f"{record['seconds']:.1f} s"
     )
     return record
-
-
-def samples(model: LanguageModel, corpus: Corpus) -> list[dict[str, str]]:
-    """Three continuations of the beginnings of held-out documents, the same for every rung."""
-    texts = []
-    for number, prompt in enumerate(corpus.prompts(SAMPLES)):
-        room = SAMPLE_TOKENS if model.context is None else model.context - len(model.tokenizer.encode(prompt))
-        sampling = Sampling(temperature=0.8, top_p=0.95, seed=number, max_tokens=max(1, min(SAMPLE_TOKENS, room)))
-        texts.append({"prompt": prompt, "text": model.generate(prompt, sampling) if room > 0 else ""})
-    return texts
 
 
 def _stored(folder: Path) -> dict[str, Any] | None:

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from yuyan.commands.run import RunConfig, noted
 from yuyan.commands.validation import Score
 from yuyan.config import dump
 from yuyan.console import say, table
+from yuyan.evaluate.fragment import html_curves, html_table
 from yuyan.evaluate.held_out import HeldOut
 from yuyan.evaluate.quantities import interval, percent, significant
 from yuyan.evaluate.wording import SHARES, terminal_name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trained:
-    """What a run came to."""
+    """What a run came to. It shows itself as text, and in a notebook as a table with its curve."""
 
     folder: Path
     validation: Score
@@ -33,47 +33,34 @@ class Trained:
     """Whether the model can be asked to write."""
     log: list[dict[str, Any]] = field(repr=False)
 
+    def __repr__(self) -> str:
+        columns, rows = self._table()
+        lines = ("  ".join(cell for cell in row if cell) for row in (columns, *rows))
+        return "\n".join([f"{self.folder}: {self.sentence()}", *lines])
 
-def story(config: RunConfig, result: Trained, report: dict[str, Any], language: str) -> dict[str, Any]:
-    """What `report.html` tells."""
-    made = noted(result.folder)
-    looks = [record for record in result.log if "validation" in record]
-    return {
-        "title": config.name, "language": language, "created": made["created"],
-        "command": made["command"], "config": dump(config),
-        "updates": [record for record in result.log if "loss" in record],
-        "evaluations": [{**{k: r[k] for k in ("step", "seconds")}, **r["validation"]} for r in looks],
-        "samples": [], "environment": {**made["versions"], **made["hardware"]},
-        "summary": {
-            "best_step": report["best_step"], **_headline("validation", result.validation),
-            **_headline("test", result.test), "parameters": result.parameters, f"{result.unit}_seen": result.tokens,
-            "epochs": result.epochs, "seconds": result.seconds,
-        },
-    }  # fmt: skip
+    def _repr_html_(self) -> str:
+        looks = [r for r in self.log if "validation" in r]
+        measure = self.validation.measure
+        curve = [(r["tokens"], r["validation"][measure]) for r in looks if r["validation"].get(measure) is not None]
+        drawn = html_curves({measure: curve}, f"{self.unit} seen", f"validation, {terminal_name(measure)}")
+        return str(html_table(*self._table(), caption=f"{self.folder}: {self.sentence()}") + drawn)
 
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        scores = {"validation": self.validation} | ({} if self.test is None else {"test": self.test})
+        columns = ["split", terminal_name(self.validation.measure), "95 % interval"]
+        return columns, [[name, f"{s.value:.4f}", interval(s.interval, 4)] for name, s in scores.items()]
 
-def report_of(result: Trained, best: dict[str, Any]) -> dict[str, Any]:
-    """The scores of a run as plain data."""
-    return {
-        "best_step": best.get("step"), "validation": plain_score(result.validation),
-        "test": None if result.test is None else plain_score(result.test), "parameters": result.parameters,
-        f"{result.unit}_seen": result.tokens, "epochs": result.epochs, "seconds": result.seconds,
-    }  # fmt: skip
+    def sentence(self) -> str:
+        """How large, how much, how fast."""
+        return (
+            f"{self.parameters / 1e6:.2f} M parameters, {self.tokens:,} {self.unit} seen ({self.epochs:.1f} epochs), "
+            f"{self.seconds:.0f} s, {quick(self.tokens / max(self.seconds, 1e-9))} {self.unit}/s"
+        )
 
 
 def plain_score(score: Score) -> dict[str, Any]:
     """A score as a report and `yuyan evaluate --json` give it."""
     return score.plain() if isinstance(score, HeldOut) else dump(score)
-
-
-def _headline(split: str, score: Score | None) -> dict[str, Any]:
-    """The number that counts, and beside it what a reader may know better: accuracy, perplexity."""
-    if score is None:
-        return {}
-    others = score.others if isinstance(score, HeldOut) else {}
-    return {f"{split}_{score.measure}": score.value, f"{split}_interval": list(score.interval)} | {
-        f"{split}_{name}": value for name, value in others.items()
-    }
 
 
 def score_table(title: str, first: str, scores: Mapping[str, Score]) -> None:
@@ -103,13 +90,9 @@ def show(result: Trained) -> None:
     """The table at the end, and what to try next."""
     scores = {"validation": result.validation} | ({} if result.test is None else {"test": result.test})
     score_table("held-out data" if isinstance(result.validation, HeldOut) else "held-out text", "split", scores)
-    unit = result.unit
-    say(
-        f"{result.parameters / 1e6:.2f} M parameters, {result.tokens:,} {unit} seen ({result.epochs:.1f} epochs), "
-        f"{result.seconds:.0f} s, {quick(result.tokens / max(result.seconds, 1e-9))} {unit}/s"
-    )
+    say(result.sentence())
     say(f"report: {result.folder / 'report.html'}  (open it in a browser)")
-    say(f"the run is in {result.folder}; now try:\n  {_next(result)}")
+    say(f"the run is in {result.folder}; now try:\n  {next_command(result)}")
 
 
 def quick(rate: float) -> str:
@@ -117,7 +100,7 @@ def quick(rate: float) -> str:
     return f"{rate / 1000:.1f}k" if rate >= 1000 else f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
 
 
-def _next(result: Trained) -> str:
+def next_command(result: Trained) -> str:
     if result.writes:
         return f"yuyan generate {result.folder} 'Once upon a time'"
     return f"yuyan evaluate {result.folder} MORE-DATA"

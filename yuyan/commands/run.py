@@ -17,20 +17,16 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import torch
 from pydantic import Field, model_validator
 
 from yuyan.commands.pretrained import Pretrained
+from yuyan.commands.provenance import provenance
 from yuyan.commands.ranges import Ranges
 from yuyan.commands.track import NoTrack, Track
 from yuyan.config import COMMAND_LINE, Config, Place, Seed, dump, fingerprint, flatten, load_config, to_yaml
@@ -218,16 +214,19 @@ class RunConfig(Config):
         return self
 
 
-def read_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """The config in `path`; its paths are relative to the file, those of the overrides to the working folder.
+def read_run_config(given: Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
+    """The config in a file, or as plain data; its paths are relative to the file, else to the working folder.
 
     A path that is no YAML file is text, for which all is chosen.
     """
-    if path.suffix.lower() not in (".yaml", ".yml"):
-        config, origin = load_config(RunConfig, None, overrides, base=_about_text(path, overrides))
+    base = Path.cwd()
+    if isinstance(given, Mapping):
+        config, origin = load_config(RunConfig, None, overrides, base=given)
+    elif given.suffix.lower() not in (".yaml", ".yml"):
+        config, origin = load_config(RunConfig, None, overrides, base=_about_text(given, overrides))
     else:
-        config, origin = load_config(RunConfig, path, overrides)
-    base = path.resolve().parent
+        config, origin = load_config(RunConfig, given, overrides)
+        base = given.resolve().parent
 
     def absolute(place: Path, key: str) -> Path:
         whole = (Path.cwd() if origin.get(key) == COMMAND_LINE else base) / place
@@ -362,44 +361,3 @@ def noted(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return made if isinstance(made, dict) else {}
-
-
-def provenance() -> dict[str, Any]:
-    """Where, when and with what something was made."""
-    return {
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": " ".join(["yuyan", *sys.argv[1:]]),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "yuyan": _version()},
-        "commit": _commit(),
-        "hardware": {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
-        "system": platform.platform(),
-    }
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("yuyan")
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _commit() -> str | None:
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True, text=True, timeout=5, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(errors="ignore").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -19,11 +19,12 @@ from yuyan.commands.embedding import begin_with_vectors
 from yuyan.commands.fitting import choose_micro_rows, choose_threads, most_rows
 from yuyan.commands.interrupt import StopRequest, stop_on_signal
 from yuyan.commands.leaving import tidy
-from yuyan.commands.outcome import Trained, quick, report_of, story
+from yuyan.commands.outcome import Trained, quick
 from yuyan.commands.pace import Pace, machine_speed, operations
 from yuyan.commands.pretrained import keep_beside, save_model, start_network
 from yuyan.commands.recipe import chosen, fill, measure_machine, vocabulary_for
 from yuyan.commands.records import RecordCorpus, make_records
+from yuyan.commands.reports import write_reports
 from yuyan.commands.run import (
     RunConfig,
     adopt,
@@ -43,7 +44,6 @@ from yuyan.commands.watch import Watch
 from yuyan.console import Task, progress, say, warn
 from yuyan.corpus import Batches
 from yuyan.errors import CheckpointCorrupt, InputError, Interrupted, StorageError
-from yuyan.evaluate.page import run_page
 from yuyan.evaluate.wording import MEASURES, terminal_name
 from yuyan.models.presets import Auto, Custom, Lstm, readable_context
 from yuyan.objectives import Objective, collate
@@ -54,8 +54,6 @@ from yuyan.store import (
     newest_checkpoint,
     publish_folder,
     remove_leftovers,
-    write_json,
-    write_text,
 )
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.text import Prepared
@@ -162,6 +160,7 @@ class Session:
         self.parameters = sum(p.numel() for p in network.parameters())
         self.dtype = resolve(config.train.precision, torch.device("cpu"))
         self.most_rows = most_rows(network, config.train, self.dtype)
+        note(folder, parameters=self.parameters)
         self.objective: Objective = config.objective.build(corpus.tokenizer)
         self.model = with_companion(config, network, corpus.tokenizer, folder)
         self.measure = measure_for(config, corpus, self.context, world)
@@ -291,7 +290,7 @@ class Session:
         assert score is not None
         self.log.write({
             "step": self.state.step, "tokens": self.state.tokens, "seconds": round(self.state.seconds, 3),
-            "validation": score.plain(),
+            "look_seconds": round(time.monotonic() - started, 3), "validation": score.plain(),
         })  # fmt: skip
         if not score.value < self.state.best.get(score.measure, math.inf):  # NaN is no improvement either
             self.state.best["looks_since"] = self.state.best.get("looks_since", 0) + 1
@@ -389,9 +388,7 @@ class Session:
         )  # fmt: skip
         if not self.leads:
             return result
-        report = report_of(result, self.state.best)
-        write_json(self.folder / "reports" / f"{self.state.step:08d}.json", report)
-        write_text(self.folder / "report.html", run_page(story(self.config, result, report, self.corpus.language)))
+        write_reports(self.config, result, self.state.best, self.state.step, best, self.corpus)
         with publish_folder(self.folder / "model") as temporary:
             best.write(temporary)
             keep_beside(self.folder / "model", temporary)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
 
 from yuyan.config import Config
@@ -46,6 +47,8 @@ class HeldOut(Config):
     counted: int
     """How many tokens, pairs or texts were scored."""
     examples: int
+    each: tuple[tuple[float, float], ...] = Field((), exclude=True, repr=False)
+    """(loss, how many were scored) of every example, for paired comparisons; no part of a report."""
 
     def plain(self) -> dict[str, Any]:
         """As it stands in a log and in a report; what is not a number is null."""
@@ -91,6 +94,7 @@ def held_out(
     return HeldOut(
         measure=f"{kind}_loss", value=loss.mean, interval=ratio_interval(loss.totals, loss.counts.astype(np.float64)),
         others=others, unit=objective.counted, counted=int(loss.counts.sum()), examples=count,
+        each=tuple(zip(loss.totals.tolist(), loss.counts.astype(float).tolist(), strict=True)),
     )  # fmt: skip
 
 

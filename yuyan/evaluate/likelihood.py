@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from yuyan.config import Config, dump
 from yuyan.metrics import bits_per_byte, perplexity, ratio_interval
@@ -48,6 +49,8 @@ class Likelihood(Config):
     tokens: int
     bytes: int
     documents: int
+    each: tuple[tuple[float, float], ...] = Field((), exclude=True, repr=False)
+    """(bits, bytes) of every document, for paired comparisons; no part of a report."""
 
     def plain(self) -> dict[str, Any]:
         """As it stands in a log."""
@@ -72,6 +75,7 @@ def summarise(scores: DocumentScores) -> Likelihood:
     return Likelihood(
         bits_per_byte=bits_per_byte(nats, size), interval=Interval(low, high), perplexity=perplexity(nats, tokens),
         nats=nats, tokens=tokens, bytes=size, documents=len(scores.nats),
+        each=tuple(zip((scores.nats / np.log(2)).tolist(), scores.bytes.astype(float).tolist(), strict=True)),
     )  # fmt: skip
 
 

@@ -289,6 +289,7 @@ def run_page(run: Mapping[str, Any]) -> str:
     listed = updates[::every]
     shown: dict[str, object] = {"curves": True, "measures": updates or evaluations, "samples": samples}
     shown["settings"] = any(run.get(key) for key in ("command", "config", "environment"))
+    shown["next"] = commands = [str(command) for command in run.get("next") or ()]
     return render(
         "run.html.j2", language,
         title=str(run.get("title") or word("run", language)), kicker=word("run", language),
@@ -299,7 +300,7 @@ def run_page(run: Mapping[str, Any]) -> str:
         evaluations=records_grid(evaluations, language), updates=records_grid(listed, language), every=every,
         samples=samples, command=str(run.get("command") or ""),
         config=_yaml(run["config"]) if run.get("config") else "",
-        environment=entries(run.get("environment"), language),
+        environment=entries(run.get("environment"), language), next=commands,
     )  # fmt: skip
 
 
@@ -309,13 +310,20 @@ def _run_figures(summary: object, language: str) -> list[Figure]:
         return []
     figures = []
     for key, value in summary.items():
-        if key == "interval" and "bits_per_byte" in summary:
-            continue
-        bounds = summary.get("interval") if key == "bits_per_byte" else None
-        detail = _bounds(bounds, language)
+        if key == "interval" or key.endswith("_interval"):
+            continue  # stands below its score
+        split = next((each for each in ("validation_", "test_") if key.startswith(each)), "")
+        scored = key.removeprefix(split) == _score_of(summary, split)
+        detail = _bounds(summary.get(f"{split}interval"), language) if scored else ""
         text = name_of(value, language) if isinstance(value, str) else field_text(str(key), value, language)
         figures.append(Figure(field_name(str(key), language), text, detail))
     return figures
+
+
+def _score_of(summary: Mapping[str, Any], split: str) -> str:
+    """The measure that the interval of a split belongs to: the first that is named, else bits per byte."""
+    names = [key.removeprefix(split) for key in summary if split and key.startswith(split)]
+    return names[0] if names else "bits_per_byte"
 
 
 def _run_chart(updates: Sequence[Mapping[str, Any]], key: str, title: str, language: str, height: int = 180) -> Markup:
@@ -351,11 +359,14 @@ def _run_validation(evaluations: Sequence[Mapping[str, Any]], language: str) -> 
 
 
 def _run_small(updates: Sequence[Mapping[str, Any]], language: str) -> list[dict[str, Any]]:
-    wanted = (("learning_rate", "learning_rate"), ("gradient_norm", "gradient_norm"), ("tokens_per_second", "speed"))
+    wanted = (
+        ("learning_rate", "learning_rate"), ("gradient_norm", "gradient_norm"), ("tokens_per_second", "speed"),
+        ("step_seconds", "step_seconds"), ("waited", "waited"), ("mfu", "mfu"), ("memory", "memory"),
+    )  # fmt: skip
     return [
         {"title": word(name, language), "chart": _run_chart(updates, key, word(name, language), language)}
         for key, name in wanted
-        if any(key in update for update in updates)
+        if any(finite(update.get(key)) for update in updates)
     ]
 
 

@@ -1,17 +1,30 @@
-"""Pages about the choice of settings: the learning-rate range of a config, and a search over some of its keys."""
+"""Pages about the choice of settings: the learning-rate range of a config, a search over some keys, runs side by side."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from yuyan.evaluate.chart import Axis, Bar, Line, bar_chart, line_chart
-from yuyan.evaluate.grid import records_grid
+from yuyan.evaluate.chart import Axis, Bar, Colour, Line, bar_chart, line_chart, with_mean
+from yuyan.evaluate.grid import Cell, Grid, records_grid
 from yuyan.evaluate.page import Figure
 from yuyan.evaluate.quantities import significant
 from yuyan.evaluate.render import render
+from yuyan.evaluate.scale import Point
 from yuyan.evaluate.wording import word
+
+_COLOURS: tuple[Colour, ...] = ("s0", "s1", "s2", "s3", "s4", "s5")
+_Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+
+
+class Drawn(NamedTuple):
+    """Curves by name over `across` (tokens or seconds); `down` is their unit."""
+
+    title: str
+    curves: Mapping[str, Sequence[Point]]
+    across: str
+    down: str
 
 
 def rate_page(found: Mapping[str, Any], language: str = "en") -> str:
@@ -55,9 +68,45 @@ def study_page(study: Mapping[str, Any], language: str = "en") -> str:
     return _page(str(study["title"]), word("study", language), figures, parts, language)
 
 
+def comparison_page(
+    names: Sequence[str],
+    scores: _Table,
+    notes: Sequence[str],
+    settings: _Table,
+    drawn: Sequence[Drawn],
+    language: str = "en",
+) -> str:
+    """Runs side by side: `names`, the tables of scores and of settings that differ, and their curves."""
+    parts: list[dict[str, Any]] = [{"id": "measures", "grid": _text_grid(scores, 1), "text": "\n".join(notes)}]
+    if settings[1]:
+        parts.append({"id": "different", "grid": _text_grid(settings, len(settings[0]))})
+    colours = {name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(names)}
+    for number, one in enumerate(drawn):
+        lines = [Line(name, points, colours[name]) for name, points in one.curves.items()]
+        if one.down == "nats":
+            lines = [line for each in lines for line in with_mean(each)]
+        axis = (
+            Axis(word("time_axis", language), time=True)
+            if one.across == "seconds"
+            else Axis(word("tokens_axis", language))
+        )
+        part = {"chart": line_chart(lines, axis, Axis(f"{one.title}, {one.down}"), language=language)}
+        parts.append(
+            part | {"id": "curves" if not number else "", "text": word("explain_looks", language) if not number else ""}
+        )
+    figures = [Figure(name.partition(" ")[0], name.partition(" ")[2]) for name in names]
+    return _page(
+        " / ".join(name.rpartition("/")[2] for name in names), word("comparison", language), figures, parts, language
+    )
+
+
+def _text_grid(table: _Table, texts: int) -> Grid:
+    return Grid(table[0], [[Cell(cell) for cell in row] for row in table[1]], frozenset(range(texts)))
+
+
 def _page(title: str, kicker: str, figures: Sequence[Figure], parts: Sequence[dict[str, Any]], language: str) -> str:
     whole = [{"text": "", "chart": None, "grid": None, "listing": ""} | part for part in parts]
     return render(
         "study.html.j2", language, title=title, kicker=kicker, created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        sections=[part["id"] for part in parts], figures=figures, parts_of_page=whole,
+        sections=[part["id"] for part in parts if part["id"]], figures=figures, parts_of_page=whole,
     )  # fmt: skip

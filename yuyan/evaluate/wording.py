@@ -93,6 +93,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "learning_rate": ("Learning rate", "学习率"),
     "gradient_norm": ("Gradient norm", "梯度范数"),
     "speed": ("Tokens per second", "每秒词元"),
+    "step_seconds": ("Seconds of a step", "每步用时（秒）"),
+    "waited": ("Seconds a step waited for data", "每步等待数据（秒）"),
+    "mfu": ("Share of the processor's speed", "占处理器算力的比例"),
+    "memory": ("Memory, bytes", "内存（字节）"),
     "no_curve": ("No curve was recorded.", "没有记录曲线。"),
     "no_rungs": ("No rung was measured.", "没有测量任何模型。"),
     "outside": ("Points outside {low} to {high}, not shown: {count}.", "有 {count} 个点在 {low} 到 {high} 之外，未画出。"),
@@ -150,6 +154,14 @@ WORDS: dict[str, tuple[str, str]] = {
         "由较好试验的分布估计（PED-ANOVA, Watanabe 等 2023）；试验少时只是粗略估计。",
     ),
     "best_settings": ("The best config", "最佳配置"),
+    # runs side by side
+    "comparison": ("Runs side by side", "训练对比"),
+    "different": ("What was set differently", "设置上的不同"),
+    "tokens_axis": ("tokens seen", "训练词元"),
+    "explain_looks": (
+        "Curves are of looks on the way, at a part of the validation text; the table is of all of it.",
+        "曲线来自训练途中对部分验证文本的测量；表格是对全部文本的测量。",
+    ),
     # settings
     "budget": ("Budget", "预算"),
     "config": ("Settings of {name}", "{name} 的设置"),
@@ -171,15 +183,28 @@ NAMES: dict[str, str] = {
     "loss": "损失", "step": "步", "seconds": "用时", "bits_per_byte": "每字节比特数", "interval": "95% 区间",
     "perplexity": "困惑度", "tokens": "词元", "learning_rate": "学习率", "gradient_norm": "梯度范数",
     "tokens_per_second": "词元/秒", "parameters": "参数", "documents": "文档", "bytes": "字节", "epochs": "遍数",
-    "best_step": "最好的一步", "stopped": "停止原因", "language": "语言", "empty": "空文档", "encoding": "编码",
+    "best_step": "最好的一步", "skipped": "跳过的步", "spikes": "损失突增", "looks_seconds": "验证用时", "look_seconds": "验证用时",
+    "validation_bits_per_byte": "验证集每字节比特数", "test_bits_per_byte": "测试集每字节比特数", "tokens_seen": "训练词元",
+    "step_seconds": "每步用时", "waited": "等待数据", "memory": "内存", "mfu": "算力占比",
+    "count": "计分数", "nats": "奈特", "spike": "突增", "processor": "处理器", "cores": "核数", "commit": "版本提交",
+    "torch": "PyTorch", "yuyan": "yuyan", "validation_perplexity": "验证集困惑度", "test_perplexity": "测试集困惑度", "stopped": "停止原因", "language": "语言", "empty": "空文档", "encoding": "编码",
     "unicode": "统一码修复", "length": "长度", "symbols": "符号过多", "repetition": "重复过多", "boilerplate": "模板文字",
     "markup": "标记", "lines": "非正文行", "exact duplicates": "完全重复", "near duplicates": "近似重复", "exact": "完全重复", "near": "近似重复",
     "duplicates": "重复", "quality": "质量", "read": "读取", "normalise": "规范化", "yes": "是", "no": "否",
-    "pairs": "对", "texts": "条", "examples": "样本", "tokens_seen": "训练词元", "pairs_seen": "训练对数", "texts_seen": "训练条数",
+    "pairs": "对", "texts": "条", "examples": "样本", "pairs_seen": "训练对数", "texts_seen": "训练条数",
     "validation_interval": "验证集 95% 区间", "test_interval": "测试集 95% 区间",
 }  # fmt: skip
 
-ENGLISH: dict[str, str] = {"seconds": "time", "interval": "95 % interval", "cpu": "CPU"}
+ENGLISH: dict[str, str] = {
+    "seconds": "time",
+    "skipped": "skipped steps",
+    "spikes": "loss spikes",
+    "looks_seconds": "time to validate",
+    "look_seconds": "time to validate",
+    "mfu": "share of the processor's speed",
+    "interval": "95 % interval",
+    "cpu": "CPU",
+}
 
 SHARES = ("accuracy", "recall", "error_rate")
 """How the names of marks end that are shares, shown in per cent."""

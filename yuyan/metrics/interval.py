@@ -35,6 +35,32 @@ def ratio_interval(
     return Interval(float(low), float(high))
 
 
+def difference_interval(
+    one: tuple[np.ndarray, np.ndarray],
+    other: tuple[np.ndarray, np.ndarray],
+    *,
+    level: float = 0.95,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Interval:
+    """The interval of the ratio of `other` less that of `one`, each (numerators, denominators) of the same documents.
+
+    Paired: every draw takes the same documents of both, so what makes a document hard for both falls out.
+    """
+    count = len(one[0])
+    assert count == len(other[0])
+    if count < 2:
+        return Interval(float("nan"), float("nan"))
+    random = np.random.default_rng(seed)
+    differences = np.empty(draws)
+    for draw in range(draws):
+        weights = np.bincount(random.integers(0, count, count), minlength=count)
+        first, second = ((weights @ a) / max(float(weights @ b), 1e-300) for a, b in (one, other))
+        differences[draw] = second - first
+    low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
 def share_interval(right: int, count: int) -> Interval:
     """The 95 % score interval of a share (Wilson 1927): also of none and of all it says how little a few questions tell."""
     if not count:
