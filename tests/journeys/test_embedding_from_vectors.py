@@ -1,4 +1,4 @@
-"""Word vectors as the input embedding of an LSTM and of a GPT whose seams are spelled: taken, kept or trained on, resumed, refused."""
+"""Word vectors as the input embedding of an LSTM, of a GPT, and of one whose seams are spelled: taken, kept or trained on, resumed, refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ TRAIN = (
     "train.steps=3", "train.context=16", "train.batch_tokens=64", "train.threads=1", "evaluate.tokens=200",
     "train.save_steps=2", "tokenizer.kind=word", f"tokenizer.vocab_size={WORDS}", "tokenizer.lowercase=true",
 )  # fmt: skip
-SIZE = {"network": (), "lstm": ("model.num_layers=1", "model.hidden_size=24", f"model.embedding_size={WIDE}")}
+SIZE = {
+    "network": (), "lstm": ("model.num_layers=1", "model.hidden_size=24", f"model.embedding_size={WIDE}"),
+    "gpt": ("model.num_layers=1", f"model.hidden_size={WIDE}", "model.num_heads=2"),
+}  # fmt: skip
 GPT = Gpt(hidden_size=WIDE, num_heads=2, num_layers=1).network(WORDS)
 
 
@@ -53,7 +56,7 @@ def embedding(folder: str) -> np.ndarray:
     return next(tensor for name, tensor in sorted(tensors.items()) if tensor.shape == shape)
 
 
-@pytest.mark.parametrize("kind", ["network", "lstm"])
+@pytest.mark.parametrize("kind", ["network", "lstm", "gpt"])
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "tuned"])
 def test_an_embedding_begins_as_vectors(
     kind: str, frozen: bool, vectors: Path, here: Path, capsys: pytest.CaptureFixture[str]
@@ -103,6 +106,16 @@ def test_what_does_not_fit_is_said(case: str, vectors: Path, here: Path, capsys:
     assert command("train", "in/run.yaml", *TRAIN, *SIZE["lstm"], *words, "--out", "run") == 2
     err = capsys.readouterr().err
     assert re.search(said, err), err
+
+
+def test_a_gpt_of_another_width_is_told_which_key_to_set(
+    vectors: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config("gpt", vectors)
+    words = ("model.num_layers=1", "model.hidden_size=32", "model.num_heads=2")
+    refused(
+        capsys, "train", "in/run.yaml", *TRAIN, *words, "--out", "run", said=r"embedding of 32; .*model\.hidden_size"
+    )
 
 
 def test_tokens_without_a_vector_are_drawn_like_those_with_one() -> None:

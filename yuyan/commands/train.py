@@ -45,7 +45,7 @@ from yuyan.console import Task, progress, say, warn
 from yuyan.corpus import Batches
 from yuyan.errors import CheckpointCorrupt, InputError, Interrupted, StorageError
 from yuyan.evaluate.wording import MEASURES, terminal_name
-from yuyan.models.presets import Auto, Custom, Lstm, readable_context
+from yuyan.models.presets import Auto, Custom, Gpt, Lstm, readable_context
 from yuyan.objectives import Objective, collate
 from yuyan.store import (
     Newest,
@@ -153,7 +153,7 @@ class Session:
         network, self.base = start_network(config, corpus.tokenizer, noted(folder).get("base"))
         if self.base is not None:
             note(folder, base=self.base.sha256)
-        if isinstance(config.model, Custom | Lstm) and (vectors := config.model.embedding) is not None:
+        if isinstance(config.model, Custom | Gpt | Lstm) and (vectors := config.model.embedding) is not None:
             known = noted(folder).get("vectors")
             note(folder, vectors=begin_with_vectors(network, vectors, corpus.tokenizer, config.seed, known))
         self.context = readable_context(network.config, config.train.context)

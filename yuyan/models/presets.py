@@ -53,6 +53,8 @@ class Gpt(Config):
     """Width of the feed-forward layer; by default 8/3 of the hidden size, rounded up to a multiple of 64."""
     tied: bool = True
     """Whether the scores use the embedding's weights."""
+    embedding: WordVectors | None = None
+    """Word vectors of `hidden_size` dimensions to begin with; tokens without one are drawn like them."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of each part's output that is dropped while training."""
     initialisation: Initialisation = Initialisation()
