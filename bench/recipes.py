@@ -35,9 +35,11 @@ from ladders import source
 
 from yuyan.commands.corpus import Corpus
 from yuyan.commands.ladder import LadderOrder, prepare_corpus
+from yuyan.commands.made import MADE
 from yuyan.commands.provenance import provenance
 from yuyan.commands.recipe import Measured, gpt_run, measure_machine
-from yuyan.commands.run import MADE, EvaluateConfig, RunConfig, seconds_of
+from yuyan.commands.run import RunConfig
+from yuyan.commands.settings import EvaluateConfig, seconds_of
 from yuyan.commands.train import run_training
 from yuyan.models.presets import Custom, Gpt
 from yuyan.nn.ffn import Mlp

@@ -102,8 +102,8 @@ ERRORS = [
     Planted("scores of other texts subtracted", "commands/compare.py", "one[1] is None or other[1] is None or one[1] != other[1]", "one[1] is None or other[1] is None", ("units/commands/test_runs.py",)),
     Planted("a cut model is a finished run", "commands/runs.py", "        verify(model, contents=contents)", "        pass", ("units/commands/test_runs.py",)),
     Planted("a keyword loses its dot", "commands/given.py", 'key.replace("__", ".")', "key", ("units/commands/test_python.py",)),
-    Planted("patience forgotten", "commands/train.py", 'self.state.best["looks_since"] = self.state.best.get("looks_since", 0) + 1', "self.patience_lost = 1", (RESUME,)),
-    Planted("stopped without saving", "commands/train.py", "if stopped or done or self._lost_patience():", "if done or self._lost_patience():", (INTERRUPT,)),
+    Planted("patience forgotten", "commands/session.py", 'self.state.best["looks_since"] = self.state.best.get("looks_since", 0) + 1', "self.patience_lost = 1", (RESUME,)),
+    Planted("stopped without saving", "commands/session.py", "if stopped or done or self._lost_patience():", "if done or self._lost_patience():", (INTERRUPT,)),
     Planted("nohup is not respected", "commands/interrupt.py", " if signal.getsignal(n) != signal.SIG_IGN}", "}", (INTERRUPT,)),
     Planted("leftovers of a kill stay", "commands/train.py", "    remove_leftovers(folder)\n", "", (RESUME,)),
     Planted("edited text goes unnoticed", "commands/corpus.py", "if before.get((part, name)) != now.get((part, name))", "if (part, name) not in now", (OPTIONS,)),
@@ -143,7 +143,7 @@ ERRORS = [
     Planted("the exact model is the rounded one", "commands/companion.py", "exact[name.removeprefix(self._prefix)].copy_(master)", "exact[name.removeprefix(self._prefix)].copy_(master.bfloat16())", (RESUME, "laws/test_same_everywhere.py")),
     Planted("processes: a gradient that is not summed", "train/parallel.py", "under_way = [dist.all_reduce(flat[part], async_op=True) for part in parts(flat.numel(), BUCKET)]", "under_way = []", ("laws/test_processes.py",)),
     Planted("processes: divided by its own count", "train/step.py", "count = int(summed)", "count = counts", ("laws/test_processes.py",)),
-    Planted("a state saved while steps are skipped", "commands/train.py", "if self.state.streak:", "if False:", ("laws/test_bad_steps.py",)),
+    Planted("a state saved while steps are skipped", "commands/session.py", "if self.state.streak:", "if False:", ("laws/test_bad_steps.py",)),
 ]  # fmt: skip
 
 

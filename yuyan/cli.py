@@ -154,7 +154,7 @@ def tune(
     out: Annotated[Path | None, typer.Option("--out", "-o", parser=_path, help="Folder of the search.")] = None,
 ) -> None:
     """Search the keys that a config names; run it again to go on."""
-    from yuyan.commands.run import seconds_of
+    from yuyan.commands.settings import seconds_of
     from yuyan.commands.tune import Order, tune_command
 
     if pruner not in ("median", "hyperband", "none"):

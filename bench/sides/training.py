@@ -57,7 +57,7 @@ class Gate:
 
 def ours(folder: Path, settings: dict[str, Any], gate: Gate) -> None:
     """A run's own parts: packed rows, the objective's examples, the data thread, float32 masters, the step."""
-    from yuyan.commands.run import TrainConfig
+    from yuyan.commands.settings import TrainConfig
     from yuyan.corpus import Batches, Packed, Shards
     from yuyan.hub import read_model
     from yuyan.models.network import Network

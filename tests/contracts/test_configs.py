@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from yuyan.commands.config import every_key, explanations, models_in
 from yuyan.commands.pretrained import Pretrained
-from yuyan.commands.run import From, RunConfig, read_run_config
+from yuyan.commands.run import RunConfig, read_run_config
+from yuyan.commands.settings import From
 from yuyan.config import build, dump, load_config
 from yuyan.objectives.fit import check_network, check_tokenizer
 

@@ -13,9 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from yuyan.commands.made import note, noted
 from yuyan.commands.pretrained import GENERATOR, Pretrained
 from yuyan.commands.records import shape_of
-from yuyan.commands.run import From, RunConfig, note, noted
+from yuyan.commands.run import RunConfig
+from yuyan.commands.settings import From
 from yuyan.errors import ConfigError, InputError
 from yuyan.hub import base_of, read_config, read_model
 from yuyan.hub.sentence import Pooling, Sentence

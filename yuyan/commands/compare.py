@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from yuyan.commands.run import noted, open_run
+from yuyan.commands.made import noted
+from yuyan.commands.run import open_run
 from yuyan.commands.runs import RunSummary, aligned, last_report, letter_of, measure_of, read_object, summarise_run
 from yuyan.config import dump, flatten
 from yuyan.console import say, table

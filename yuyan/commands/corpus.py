@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yuyan.commands.run import From, RunConfig, RunData, note, noted
+from yuyan.commands.made import note, noted
+from yuyan.commands.run import RunConfig
+from yuyan.commands.settings import From, RunData
 from yuyan.corpus import Packed, Shards, write_shards
 from yuyan.corpus.pack import packed_rows
 from yuyan.errors import DataError

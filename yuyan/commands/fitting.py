@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from yuyan.commands.run import TrainConfig, note, noted
+from yuyan.commands.made import note, noted
+from yuyan.commands.settings import TrainConfig
 from yuyan.console import say
 from yuyan.corpus import Batches
 from yuyan.errors import ConfigError

@@ -25,10 +25,12 @@ import torch
 
 from yuyan.commands.corpus import Corpus, make_corpus
 from yuyan.commands.leaving import tidy
+from yuyan.commands.made import MADE, noted
 from yuyan.commands.provenance import provenance
 from yuyan.commands.recipe import SHORTEST_CONTEXT, Measured, gpt_run, lstm_run, measure_machine, vocabulary_for
-from yuyan.commands.run import MADE, RunConfig, RunData, TrainConfig, noted, open_run, seconds_of
+from yuyan.commands.run import RunConfig, open_run
 from yuyan.commands.samples import samples
+from yuyan.commands.settings import RunData, TrainConfig, seconds_of
 from yuyan.commands.train import run_training
 from yuyan.config import dump, flatten, to_yaml
 from yuyan.console import progress, say, table

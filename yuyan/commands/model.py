@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from yuyan.commands.run import From, RunConfig, read_run_config
+from yuyan.commands.run import RunConfig, read_run_config
+from yuyan.commands.settings import From
 from yuyan.console import say, table
 from yuyan.errors import ConfigError, InputError
 from yuyan.hub import read_config

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from yuyan.commands.run import RunConfig, note, noted
+from yuyan.commands.made import note, noted
+from yuyan.commands.run import RunConfig
 from yuyan.config import Config
 from yuyan.corpus import Batches
 from yuyan.models.cost import flops_per_token

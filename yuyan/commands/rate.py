@@ -18,7 +18,8 @@ import numpy as np
 
 from yuyan.commands.interrupt import stop_on_signal
 from yuyan.commands.run import RUNS, RunConfig, create_run, read_run_config
-from yuyan.commands.train import Session, settle
+from yuyan.commands.session import Session
+from yuyan.commands.train import settle
 from yuyan.config import to_yaml
 from yuyan.console import progress, say
 from yuyan.errors import InputError, Interrupted

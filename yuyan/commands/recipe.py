@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from yuyan.commands.run import EvaluateConfig, From, RunConfig, RunData, TrainConfig, seconds_of
+from yuyan.commands.run import RunConfig
+from yuyan.commands.settings import EvaluateConfig, From, RunData, TrainConfig, seconds_of
 from yuyan.models.presets import Auto, Gpt, Lstm
 from yuyan.nn.initialise import Initialisation
 from yuyan.text import Prepared

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from yuyan.commands.run import From, RecordsConfig, RunConfig, RunData, note, noted
+from yuyan.commands.made import note, noted
+from yuyan.commands.run import RunConfig
+from yuyan.commands.settings import From, RecordsConfig, RunData
 from yuyan.console import say, warn
 from yuyan.corpus.records import Item, Lengths, Records, fitted
 from yuyan.errors import ConfigError, DataError

@@ -6,9 +6,10 @@ import shlex
 from typing import Any
 
 from yuyan.commands.corpus import Corpus
+from yuyan.commands.made import noted
 from yuyan.commands.outcome import Trained, next_command, plain_score
 from yuyan.commands.records import RecordCorpus
-from yuyan.commands.run import RunConfig, noted
+from yuyan.commands.run import RunConfig
 from yuyan.commands.samples import samples
 from yuyan.commands.validation import Score
 from yuyan.config import dump

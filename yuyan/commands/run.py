@@ -15,39 +15,34 @@ This is the composition root: the unions that mix layers are spelled here and no
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from yuyan.commands.made import MADE, noted
 from yuyan.commands.pretrained import Pretrained
 from yuyan.commands.provenance import provenance
 from yuyan.commands.ranges import Ranges
+from yuyan.commands.settings import EvaluateConfig, From, RunData, TrainConfig
 from yuyan.commands.track import NoTrack, Track
-from yuyan.config import COMMAND_LINE, Config, Place, Seed, dump, fingerprint, flatten, load_config, to_yaml
-from yuyan.errors import ConfigError, InputError
+from yuyan.config import COMMAND_LINE, Config, Seed, dump, fingerprint, flatten, load_config, to_yaml
+from yuyan.errors import InputError
 from yuyan.generate.sampling import Samples
 from yuyan.models.presets import Auto, Custom, Gpt, Lstm, ModelConfig
 from yuyan.nn.adapt import Adapt, Full, Lora
 from yuyan.objectives import Distil, NextToken, ObjectiveConfig
 from yuyan.store import claim_folder, write_json, write_text
 from yuyan.tasks.language_model import model_folder
-from yuyan.text import DataConfig
 from yuyan.tokens import TokenizerConfig
 from yuyan.tokens.train import BytePairConfig
-from yuyan.train import AdamW, Clock, Ema, NonFinite, OptimizerConfig, Penalty, Precision, Schedule, WarmupStableDecay
-from yuyan.train.parallel import Auto as AutoParallel
-from yuyan.train.parallel import Parallel
-from yuyan.train.world import rank
 
 RUNS = Path("runs")
 BUDGET = "10m"
-MADE = "made.json"
 FREE = (
     "train.threads", "train.save_every", "train.save_steps", "train.keep", "train.parallel", "data.processes", "track",
 )  # fmt: skip
@@ -59,122 +54,6 @@ SAFE = (
     "evaluate", "generate",
 )  # fmt: skip
 """Keys, and what is below them, that may change within a run where the user says so: the state still fits."""
-
-
-def seconds_of(text: str) -> float:
-    """`90s`, `10m`, `1.5h` as seconds. Raises ConfigError."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", text)
-    if not match or float(match[1]) == 0:
-        raise ConfigError(f"{text!r} is not a time; write 90s, 10m or 1.5h")
-    return float(match[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[match[2]]
-
-
-class From(Config):
-    """Something made before, taken from its folder."""
-
-    kind: Literal["from"] = "from"
-    path: Place
-    """The folder; in a file, relative to that file."""
-
-
-class RecordsConfig(Config):
-    """Records with named parts, one JSON object a line; `clean`, `documents` and `text_column` do not concern them."""
-
-    fields: dict[str, str] = Field(default_factory=dict)
-    """What a part is called in the files, where that is another name: {answer: response}."""
-    too_long: Literal["error", "truncate"] = "error"
-    """Records longer than train.context: stop and say how many, or cut them: first the beginning of the prompt, then the
-    ends of the other parts."""
-
-
-class RunData(DataConfig):
-    """The text of a run: files to prepare, or what another run has prepared."""
-
-    prepared: Place | None = None
-    """The data folder of another run, instead of `sources`."""
-    records: RecordsConfig | None = None
-    """For files of records instead of texts: prompt and answer (prefix_lm); prompt, chosen and rejected (preference); query,
-    document and, optional, a list of negatives (contrastive); inputs and labels (ctc). `{}` takes them as they are."""
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Self:
-        if bool(self.sources) == (self.prepared is not None):
-            raise ValueError("give either data.sources or data.prepared")
-        return self
-
-
-class TrainConfig(Config):
-    """How long, how fast, how exact."""
-
-    steps: int | None = Field(None, ge=1)
-    """Updates to take. Exactly one of `steps` and `budget`; only `steps` can be repeated bit for bit."""
-    budget: str | None = None
-    """Time to train, such as 10m; the schedule follows the clock."""
-    clock: Clock = "wall"
-    """What a budget is counted in: time that passes, or time that the processor works for this process (cpu), which other
-    programs on the machine cannot take away."""
-    context: int = Field(256, ge=2)
-    """Tokens of one row: how far back a Transformer can look."""
-    batch_tokens: int = Field(4096, ge=1)
-    """Tokens of one update over all processes; rounded down to whole rows."""
-    micro_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
-    """Tokens of one forward pass, by default all of an update; fewer need less memory and change nothing else but the order
-    of sums. auto: as many as are fastest and fit into memory, found by measurement when the run starts."""
-    activation_checkpointing: bool = False
-    """Whether to keep only the inputs of each block and compute the rest again for the gradients: much less memory for up
-    to a third more time, and the same result."""
-    optimizer: OptimizerConfig = AdamW()
-    """What turns gradients into steps."""
-    schedule: Schedule = WarmupStableDecay()
-    """How the learning rate moves."""
-    penalty: Penalty = Penalty()
-    """What large weights cost, beside the optimizer's decay."""
-    ema: Ema | None = None
-    """An average of the weights over the run, which is then what is measured and exported; null is none."""
-    clip: float | None = Field(1.0, gt=0)
-    """Largest norm of the gradient; null for none."""
-    non_finite: NonFinite = "skip"
-    """What to do with a batch whose loss or gradient is not a number: skip it, up to ten in a row, or stop. What it read is kept in `bad_batches.jsonl`."""
-    spike: float | None = Field(6.0, gt=0)
-    """From how many robust deviations above the last losses one is reported as a spike; null for none."""
-    precision: Precision = "auto"
-    """Number format of the computation; auto is bfloat16 where the processor has it."""
-    parallel: Parallel = AutoParallel()
-    """How several processes share the work, where `torchrun` starts several; one process ignores it."""
-    threads: int | None = Field(None, ge=1)
-    """Threads to compute with; by default one a core. Another number changes the order of sums."""
-    save_every: str = "60s"
-    """Time between checkpoints."""
-    save_steps: int | None = Field(None, ge=1)
-    """Also save after every so many steps."""
-    keep: int = Field(2, ge=1)
-    """Checkpoints to keep."""
-
-    @property
-    def micro_rows(self) -> int:
-        """Rows of one forward pass, as far as the config says."""
-        given = self.micro_tokens if isinstance(self.micro_tokens, int) else self.batch_tokens
-        return max(1, min(self.batch_tokens, given) // self.context)
-
-    @model_validator(mode="after")
-    def _one_length(self) -> Self:
-        if (self.steps is None) == (self.budget is None):
-            raise ValueError("give exactly one of train.steps and train.budget")
-        for value in (self.budget, self.save_every):
-            if value is not None:
-                seconds_of(value)
-        return self
-
-
-class EvaluateConfig(Config):
-    """When and on how much text to measure."""
-
-    every: int | None = Field(None, ge=1)
-    """Updates between two looks at the validation text; by default about twenty looks a run."""
-    tokens: int = Field(60_000, ge=1)
-    """How much of the validation text such a look reads, in pieces spread evenly; the report at the end reads all of it."""
-    patience: int | None = Field(None, ge=1)
-    """Stop after so many looks without a better one."""
 
 
 class RunConfig(Config):
@@ -254,8 +133,9 @@ def read_run_config(given: Path | Mapping[str, Any], overrides: Sequence[str] = 
     objective = config.objective
     if isinstance(objective, Distil) and objective.teacher is not None:
         objective = objective.model_copy(update={"teacher": absolute(objective.teacher, "objective.teacher")})
-    changed = {"tokenizer": tokenizer} if tokenizer is not config.tokenizer else {}
-    return config.model_copy(update={"data": data, "model": model, "objective": objective, **changed})
+    parts = {"tokenizer": tokenizer, "model": model, "objective": objective}
+    changed = {key: part for key, part in parts.items() if part is not getattr(config, key)}  # others stay unsaid
+    return config.model_copy(update={"data": data, **changed})
 
 
 def _about_text(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -346,18 +226,3 @@ def check_same(config: RunConfig, stored: RunConfig, folder: Path, allowed: Sequ
 
 def _among(key: str, names: Sequence[str]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in names)
-
-
-def note(folder: Path, **entries: object) -> None:
-    """Add to what `made.json` says; of several processes the first does."""
-    if rank() == 0:
-        write_json(folder / MADE, noted(folder) | entries)
-
-
-def noted(folder: Path) -> dict[str, Any]:
-    """What `made.json` says; nothing if it is not there or damaged, as no result depends on it."""
-    try:
-        made = json.loads((folder / MADE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return made if isinstance(made, dict) else {}

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from yuyan.commands.event_file import EventFile
-from yuyan.commands.run import RunConfig, note, noted
+from yuyan.commands.made import note, noted
+from yuyan.commands.run import RunConfig
 from yuyan.commands.track import Following, NoTrack, begun
 from yuyan.config import dump, flatten
 from yuyan.console import warn

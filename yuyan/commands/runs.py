@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from yuyan.commands.run import RUNS, RunConfig, noted, open_run
+from yuyan.commands.made import noted
+from yuyan.commands.run import RUNS, RunConfig, open_run
 from yuyan.console import say, table
 from yuyan.errors import CheckpointCorrupt, InputError, YuyanError
 from yuyan.evaluate.fragment import html_table

@@ -2,71 +2,32 @@
 
 from __future__ import annotations
 
-import math
-import shlex
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
-import torch
-
-from yuyan.commands.card import model_card
-from yuyan.commands.companion import Exact, as_saved, check_fit, kept, measured_again, with_companion, write_companion
+from yuyan.commands.companion import check_fit
 from yuyan.commands.corpus import Corpus, make_corpus, open_corpus
-from yuyan.commands.embedding import begin_with_vectors
-from yuyan.commands.fitting import choose_micro_rows, choose_threads, most_rows
-from yuyan.commands.interrupt import StopRequest, stop_on_signal
+from yuyan.commands.interrupt import stop_on_signal
 from yuyan.commands.leaving import tidy
-from yuyan.commands.outcome import Trained, quick
-from yuyan.commands.pace import Pace, machine_speed, operations
-from yuyan.commands.pretrained import keep_beside, save_model, start_network
+from yuyan.commands.outcome import Trained
 from yuyan.commands.recipe import chosen, fill, measure_machine, vocabulary_for
 from yuyan.commands.records import RecordCorpus, make_records
-from yuyan.commands.reports import write_reports
-from yuyan.commands.run import (
-    RunConfig,
-    adopt,
-    check_same,
-    create_run,
-    default_folder,
-    note,
-    noted,
-    open_run,
-    renew_run,
-    seconds_of,
-)
-from yuyan.commands.runlog import RunLog
+from yuyan.commands.run import RunConfig, adopt, check_same, create_run, default_folder, open_run, renew_run
+from yuyan.commands.session import Session, command_to_go_on
 from yuyan.commands.together import announce, join, wait_until_ready
-from yuyan.commands.validation import measure_for
-from yuyan.commands.watch import Watch
-from yuyan.console import Task, progress, say, warn
-from yuyan.corpus import Batches
-from yuyan.errors import CheckpointCorrupt, InputError, Interrupted, StorageError
-from yuyan.evaluate.wording import MEASURES, terminal_name
-from yuyan.models.presets import Auto, Custom, Gpt, Lstm, readable_context
-from yuyan.objectives import Objective, collate
+from yuyan.console import progress, say
+from yuyan.errors import InputError
+from yuyan.models.presets import Auto
 from yuyan.store import (
-    Newest,
     exclusive,
-    keep_last,
-    newest_checkpoint,
-    publish_folder,
     remove_leftovers,
 )
-from yuyan.tasks.language_model import LanguageModel
 from yuyan.text import Prepared
 from yuyan.tokens import TokenizerConfig
-from yuyan.train import CLOCKS, Average, Diverged, Learner, PlainStep, Plan, State, Update, parameter_kinds, resolve
+from yuyan.train import Diverged
 from yuyan.train.allocator import keep_freed_memory
-from yuyan.train.checkpoint import Saver, Snapshot
-from yuyan.train.recompute import recompute_blocks
-from yuyan.train.state import stored_threads
-from yuyan.train.threads import take_threads
 from yuyan.train.world import World, rank, restarts, under_torchrun
-
-LOOKS, LOOK_SHARE = 20, 0.05  # at the validation text over a run; share of the time, for a run by the clock
 
 
 def train_command(config: RunConfig, out: Path | None, *, resume: bool, allow_change: Sequence[str] = ()) -> Trained:
@@ -119,11 +80,6 @@ def settle(config: RunConfig, folder: Path) -> tuple[RunConfig, Corpus | RecordC
     return config, corpus
 
 
-def command_to_go_on(folder: Path) -> str:
-    """What to type when a run has stopped."""
-    return shlex.join(["yuyan", "train", str(folder / "run.yaml"), "--out", str(folder), "--resume"])
-
-
 def run_training(config: RunConfig, folder: Path, corpus: Corpus | RecordCorpus, world: World | None = None) -> Trained:
     """The middle of it: a corpus is there, `folder` belongs to us, or to the first process of the `world`."""
     keep_freed_memory()
@@ -141,257 +97,3 @@ def run_training(config: RunConfig, folder: Path, corpus: Corpus | RecordCorpus,
                 except Diverged as error:
                     raise Diverged(f"{error}. {session.last_good()}") from error
         return session.finish()
-
-
-class Session:
-    """One process's work on a run: its state, and what it does between updates."""
-
-    def __init__(self, config: RunConfig, folder: Path, corpus: Corpus | RecordCorpus, world: World):
-        self.config, self.folder, self.corpus, self.world = config, folder, corpus, world
-        self.leads = world.rank == 0  # writes what is written once
-        torch.manual_seed(config.seed)
-        network, self.base = start_network(config, corpus.tokenizer, noted(folder).get("base"))
-        if self.base is not None:
-            note(folder, base=self.base.sha256)
-        if isinstance(config.model, Custom | Gpt | Lstm) and (vectors := config.model.embedding) is not None:
-            known = noted(folder).get("vectors")
-            note(folder, vectors=begin_with_vectors(network, vectors, corpus.tokenizer, config.seed, known))
-        self.context = readable_context(network.config, config.train.context)
-        self.parameters = sum(p.numel() for p in network.parameters())
-        self.dtype = resolve(config.train.precision, torch.device("cpu"))
-        self.most_rows = most_rows(network, config.train, self.dtype)
-        note(folder, parameters=self.parameters)
-        self.objective: Objective = config.objective.build(corpus.tokenizer)
-        self.model = with_companion(config, network, corpus.tokenizer, folder)
-        self.measure = measure_for(config, corpus, self.context, world)
-        self.measure_alike = measure_for(config, corpus, self.context, World())  # every process all of the text
-        learner = Learner(self.model, self.objective)
-        kinds = parameter_kinds(learner)
-        self.exact = Exact(self.model)
-        if config.train.activation_checkpointing:
-            recompute_blocks(learner)
-        weights = config.train.parallel.place(learner, self.dtype, world)
-        optimizer = config.train.optimizer.build(weights.masters, kinds)
-        self.batches = self._batches()
-        average = None if config.train.ema is None else Average(config.train.ema, weights.masters)
-        self.state = State(learner, weights, optimizer, self.batches, average, world=world)
-        budget = config.train.budget
-        self.plan = Plan(steps=config.train.steps, seconds=None if budget is None else seconds_of(budget))
-        self.log, self.saver = RunLog(folder, writes=self.leads), Saver()
-        self.watch = Watch(folder, self.batches, corpus.tokenizer, self.log, config.train.spike)
-        self.last_saved, self.step_saved, self.look_seconds = time.monotonic(), -1, 0.0
-
-    def _batches(self) -> Batches:
-        settings = self.config.train
-        try:
-            rows = self.corpus.rows("train", settings.context, self.config.seed)
-        except InputError as error:
-            raise InputError(f"train.context: {error}") from None
-        assert rows is not None
-        self.rows_per_epoch = len(rows)
-        return Batches(
-            rows, batch_rows=max(1, settings.batch_tokens // settings.context), micro_rows=settings.micro_rows, example=self.objective.example,
-            collate=collate, seed=self.config.seed, rank=self.world.rank, world_size=self.world.size,
-        )  # fmt: skip
-
-    # ------------------------------------------------------------ before
-
-    def go_on(self) -> None:
-        """Load the newest checkpoint that is whole, if there is one."""
-        newest = newest_checkpoint(self.folder / "state") if self.leads else Newest(None, [])
-        if newest.folder is None and newest.rejected:
-            damaged = "; ".join(f"{error.file}: {error.got}" for error in newest.rejected)
-            place = self.folder / "state"
-            raise CheckpointCorrupt(place, "a whole checkpoint", f"{damaged}. Remove {place} to train from the start")
-        for error in newest.rejected:
-            warn(f"{error}; going back to {newest.folder}")
-        step = int(self.world.first([-1 if newest.folder is None else int(newest.folder.name)])[0])
-        if step < 0:
-            self.log.begin(0, self.config)
-            self.choose_threads()
-            return
-        folder = self.folder / "state" / f"{step:08d}"
-        take_threads(self.config.train.threads, stored_threads(folder, self.world), self.world)
-        self.state.load(folder)
-        self.step_saved = self.state.step
-        self.log.begin(self.state.step, self.config)
-        say(f"going on from step {self.state.step}")
-
-    def choose_threads(self) -> None:
-        """As the config says, or as is fastest."""
-        torch.manual_seed(self.config.seed + self.world.rank)  # from here on each process draws its own dropout
-        choose_threads(self.config.train, self.folder, self.state.learner, self.batches, self.world)
-
-    # ------------------------------------------------------------ between updates
-
-    def run(self, bar: Task, stop: StopRequest) -> None:
-        """Train until the plan is fulfilled, patience is lost, or somebody asks to stop."""
-        settings = self.config.train
-        step = PlainStep(
-            self.plan, settings.schedule, clip=settings.clip, penalty=settings.penalty, clock=CLOCKS[settings.clock],
-            world=self.world, non_finite=settings.non_finite,
-        )  # fmt: skip
-        started, tokens = time.monotonic(), self.state.tokens
-        next_look = self._next_look()
-        choose_micro_rows(settings, self.folder, self.state.learner, self.batches, self.world, self.most_rows)
-        speed = machine_speed(self.folder, self.dtype) * self.world.size
-        pace = Pace(operations(self.model, self.config), speed, self.batches)
-        pace.resume()
-        if self._lost_patience():  # it was stopped between losing patience and the report
-            return
-        for update in self.watch.updates(self.state, step):
-            speed = (self.state.tokens - tokens) / max(1e-9, time.monotonic() - started)
-            took = pace.record(update)
-            self.watch.record(update, speed, took)
-            stopped, due = self._agreed(stop, self._due_to_save(update.step))
-            done = self.plan.done(self.state)
-            if self._position() >= next_look or done:
-                self.look(last=done)
-                next_look = self._next_look()
-            bar.set(self.plan.progress(self.state), self._note(update, speed) + pace.line(took))
-            if stopped or done or self._lost_patience():
-                self.save(wait=True)
-            else:
-                self._attempt(self.saver.check)
-                if due:
-                    self._attempt(self.save)
-            if stopped:
-                self._say_how_to_go_on(stop)
-            if self._lost_patience():
-                say(
-                    f"stopped early: {self.state.best['looks_since']} looks at the validation data brought nothing better"
-                )
-                return
-            pace.resume()
-
-    def last_good(self) -> str:
-        """What to go on with when training has failed."""
-        self._attempt(self.saver.finish)
-        if self.step_saved < 0:
-            return "No state was saved before"
-        return (
-            f"The state of step {self.step_saved} is good. To go on from it with a lower rate:\n  "
-            f"{command_to_go_on(self.folder)} --allow-change train.optimizer.lr train.optimizer.lr=..."
-        )
-
-    def _agreed(self, stop: StopRequest, due: bool) -> tuple[bool, bool]:
-        """Whether any process was asked to stop, and whether the first one, whose clock counts, finds it time to save."""
-        leads = float(self.leads)
-        stops, saves, seconds = self.world.sum([float(bool(stop)), leads * due, leads * self.state.seconds])
-        self.state.seconds = seconds
-        return stops > 0, saves > 0
-
-    def look(self, *, last: bool) -> None:
-        """Measure the same part of the validation text as always, log it, and keep the model if it is the best so far."""
-        started = time.monotonic()
-        with self.state.shown():
-            look = self.measure_alike if self.state.weights.sharded else self.measure
-            score = self.state.weights.inside(partial(look, self.model, "validation", self.config.evaluate.tokens))
-        assert score is not None
-        self.log.write({
-            "step": self.state.step, "tokens": self.state.tokens, "seconds": round(self.state.seconds, 3),
-            "look_seconds": round(time.monotonic() - started, 3), "validation": score.plain(),
-        })  # fmt: skip
-        if not score.value < self.state.best.get(score.measure, math.inf):  # NaN is no improvement either
-            self.state.best["looks_since"] = self.state.best.get("looks_since", 0) + 1
-        elif self._keep_model(last=last):
-            self.state.best = {"step": self.state.step, score.measure: score.value, "looks_since": 0}
-        self.look_seconds = self.world.first([time.monotonic() - started])[0]
-
-    def _keep_model(self, *, last: bool) -> bool:
-        """Write the model, whole, from the first process; whether that went well."""
-        whole, written = {name: self.state.weights.whole(t) for name, t in self.state.exported().items()}, True
-        if self.leads:
-            written = self._attempt(partial(self._save_model, whole), last=last)
-        return bool(self.world.first([written])[0])
-
-    def save(self, *, wait: bool = False) -> None:
-        """Have a checkpoint written from a copy, and the oldest dropped; `wait` until it is there."""
-        self.last_saved = time.monotonic()
-        if self.step_saved == self.state.step:
-            return
-        self.saver.begin(partial(self._write, self.state.snapshot(copy=not wait), self.state.step))
-        if wait:
-            self.saver.finish()
-
-    def _write(self, snapshot: Snapshot, step: int) -> None:
-        snapshot.write(self.folder / "state" / f"{step:08d}", self.world, sharded=self.state.weights.sharded)
-        if self.leads:
-            keep_last(self.folder / "state", self.config.train.keep, until=step)
-        self.step_saved = step
-
-    def _attempt(self, write: Callable[[], None], *, last: bool = False) -> bool:
-        """What cannot be written is no reason to lose the work: the next time there may be room. Not so the `last`."""
-        try:
-            write()
-        except StorageError as error:
-            if last:
-                raise
-            warn(f"{error}; training goes on, what was saved before is whole")
-            return False
-        return True
-
-    def _save_model(self, weights: dict[str, torch.Tensor]) -> None:
-        exact = self.exact.updated(weights)
-        model = as_saved(self.objective, kept(exact), self.corpus.tokenizer, self.context)
-        save_model(model, self.base, self.folder / "model", partial(write_companion, exact, model))
-
-    def _position(self) -> float:
-        return self.state.step if self.plan.steps is not None else self.state.seconds
-
-    def _next_look(self) -> float:
-        if self.config.evaluate.every is not None:
-            return (self.state.step // self.config.evaluate.every + 1) * self.config.evaluate.every
-        if self.plan.steps is not None:
-            every = max(1, self.plan.steps // LOOKS)
-            return (self.state.step // every + 1) * every
-        assert self.plan.seconds is not None
-        return self.state.seconds + max(self.plan.seconds / LOOKS, self.look_seconds / LOOK_SHARE)
-
-    def _due_to_save(self, step: int) -> bool:
-        if self.state.streak:
-            return False  # what was saved last is good, and this may not be
-        every = self.config.train.save_steps
-        if every is not None and step % every == 0:
-            return True
-        return time.monotonic() - self.last_saved >= seconds_of(self.config.train.save_every)
-
-    def _lost_patience(self) -> bool:
-        patience = self.config.evaluate.patience
-        return patience is not None and self.state.best.get("looks_since", 0) >= patience
-
-    def _note(self, update: Update, speed: float) -> str:
-        best = next((f"  best {v:.3f} {terminal_name(k)}" for k, v in self.state.best.items() if k in MEASURES), "")
-        return f"step {update.step}  loss {update.loss:.3f}{best}  {quick(speed)} {self.objective.counted}/s"
-
-    def _say_how_to_go_on(self, stop: StopRequest) -> None:
-        raise Interrupted(
-            f"stopped by {stop.signal or 'the end of another process'} after step {self.state.step}, all saved. To go on:\n"
-            f"  {command_to_go_on(self.folder)}"
-        )
-
-    # ------------------------------------------------------------ after
-
-    def finish(self) -> Trained:
-        """Measure the best model on all of the validation and test text, in float32, and write report and card."""
-        best = LanguageModel.load(self.folder / "model")
-        trained = measured_again(self.config, best, self.folder / "model")
-        self.world.sum([0.0])  # all have read the folder that the first process will write anew
-        validation, test = self.measure(trained, "validation", None), self.measure(trained, "test", None)
-        assert validation is not None
-        batch = max(1, self.config.train.batch_tokens // self.config.train.context)
-        result = Trained(
-            folder=self.folder, validation=validation, test=test, parameters=self.parameters, tokens=self.state.tokens,
-            epochs=self.state.step * batch / max(1, self.rows_per_epoch), seconds=self.state.seconds,
-            unit=self.objective.counted, writes=kept(trained).decoder is not None,
-            log=self.log.read(),
-        )  # fmt: skip
-        if not self.leads:
-            return result
-        write_reports(self.config, result, self.state.best, self.state.step, best, self.corpus)
-        with publish_folder(self.folder / "model") as temporary:
-            best.write(temporary)
-            keep_beside(self.folder / "model", temporary)
-            card = model_card(self.config, result, self.corpus, self.context)
-            (temporary / "README.md").write_text(card, encoding="utf-8")
-        return result

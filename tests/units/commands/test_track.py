@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from yuyan.commands import track
-from yuyan.commands.run import RunConfig, check_same, noted, read_run_config
+from yuyan.commands.made import noted
+from yuyan.commands.run import RunConfig, check_same, read_run_config
 from yuyan.commands.runlog import RunLog
 from yuyan.commands.track import Following, MLflow, WandB
 from yuyan.errors import InputError

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from yuyan.commands.fitting import most_rows
-from yuyan.commands.run import TrainConfig
+from yuyan.commands.settings import TrainConfig
 from yuyan.errors import ConfigError
 from yuyan.models.network import NetworkModule
 from yuyan.models.presets import Gpt
