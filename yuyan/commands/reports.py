@@ -60,7 +60,7 @@ def story(
         "samples": written, "environment": _machine(made), "next": next_commands(result, written),
         "summary": {
             **_headline("validation", result.validation), **_headline("test", result.test),
-            "best_step": report["best_step"], "steps": len(updates), "parameters": result.parameters,
+            "best_step": report["best_step"], "updates": len(updates), "parameters": result.parameters,
             f"{result.unit}_seen": result.tokens, "epochs": result.epochs, "seconds": result.seconds,
             f"{result.unit}_per_second": result.tokens / max(result.seconds, 1e-9),
             "skipped": sum(bool(r.get("skipped")) for r in updates), "spikes": sum("spike" in r for r in updates),

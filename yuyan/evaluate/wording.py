@@ -183,7 +183,7 @@ NAMES: dict[str, str] = {
     "loss": "损失", "step": "步", "seconds": "用时", "bits_per_byte": "每字节比特数", "interval": "95% 区间",
     "perplexity": "困惑度", "tokens": "词元", "learning_rate": "学习率", "gradient_norm": "梯度范数",
     "tokens_per_second": "词元/秒", "parameters": "参数", "documents": "文档", "bytes": "字节", "epochs": "遍数",
-    "best_step": "最好的一步", "skipped": "跳过的步", "spikes": "损失突增", "looks_seconds": "验证用时", "look_seconds": "验证用时",
+    "best_step": "最好的一步", "skipped": "跳过的步", "updates": "更新步数", "spikes": "损失突增", "looks_seconds": "验证用时", "look_seconds": "验证用时",
     "validation_bits_per_byte": "验证集每字节比特数", "test_bits_per_byte": "测试集每字节比特数", "tokens_seen": "训练词元",
     "step_seconds": "每步用时", "waited": "等待数据", "memory": "内存", "mfu": "算力占比",
     "count": "计分数", "nats": "奈特", "spike": "突增", "processor": "处理器", "cores": "核数", "commit": "版本提交",
