@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_runs import CONFIG, command, refused
 
@@ -145,6 +145,7 @@ def test_a_paired_difference_knows_what_two_intervals_do_not() -> None:
     assert shuffled.low < -0.3 and shuffled.high > 0.3
 
 
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.floats(0, 100), min_size=2, max_size=30))
 def test_no_difference_to_itself(values: list[float]) -> None:
     one = (np.array(values), np.ones(len(values)))
