@@ -241,10 +241,29 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A key of the data config.")] = None,
 ) -> None:
-    """Bits per byte and perplexity of a model on your text."""
+    """Bits per byte and perplexity of a model on your text; of a model with a task, how well it does it."""
     from yuyan.commands.evaluate import evaluate_command
 
     evaluate_command(model, paths, set_ or [], as_json=as_json)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(parser=_path, help="A run of a task, or a model folder with labels.")],
+    source: Annotated[str, typer.Argument(help="A file of texts, a text, or - for lines of standard input.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", parser=_path, help="File to write; by default printed.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="jsonl or csv.")] = "jsonl",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A key of the task: task.too_long=truncate, or of the data config."),
+    ] = None,
+) -> None:
+    """The answers of a model to each text, as they are found."""
+    from yuyan.commands.task_use import predict_command
+
+    predict_command(model, source, out, form, set_ or [])
 
 
 @app.command()

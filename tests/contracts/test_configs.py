@@ -16,7 +16,7 @@ from yuyan.objectives.fit import check_network, check_tokenizer
 
 ROOT = Path(__file__).parents[2] / "configs"
 FILES = sorted(ROOT.rglob("*.yaml"))
-MOST_KEYS = 140  # Muon alone has 20, with the AdamW that it holds
+MOST_KEYS = 160  # Muon alone has 20, with the AdamW that it holds, and a task 13, half of which are found
 
 
 def test_there_are_configs_of_every_size() -> None:

@@ -15,16 +15,16 @@ from yuyan.evaluate.wording import SHARES, measure_name
 from yuyan.objectives import Distil
 
 if TYPE_CHECKING:
-    from yuyan.commands.corpus import Corpus
+    from yuyan.commands.batches import AnyCorpus
     from yuyan.commands.outcome import Trained
-    from yuyan.commands.records import RecordCorpus
     from yuyan.commands.run import RunConfig
 
 
 _TAGS = {
     "prefix_lm": "text-generation", "next_token": "text-generation", "preference": "text-generation",
     "masked_token": "fill-mask", "span_corruption": "text2text-generation", "contrastive": "sentence-similarity",
-    "replaced_token": "feature-extraction", "ctc": "feature-extraction",
+    "replaced_token": "feature-extraction", "ctc": "feature-extraction", "classify": "text-classification",
+    "tag": "token-classification",
 }  # fmt: skip
 _MODELS = {
     "next_token": "A causal language model", "prefix_lm": "A causal language model, trained to go on or to answer,",
@@ -32,20 +32,23 @@ _MODELS = {
     "span_corruption": "An encoder and decoder that restores cut-out spans,",
     "replaced_token": "A discriminator that finds replaced tokens (ELECTRA), made to be trained further,",
     "contrastive": "A model that turns texts into vectors,", "ctc": "A model that labels frames without an alignment (CTC),",
+    "classify": "A classifier of texts,", "tag": "A model that labels the words of a text,",
 }  # fmt: skip
 """By the kind of the objective, that of its base for a distillation."""
 
 
-def model_card(config: RunConfig, result: Trained, corpus: Corpus | RecordCorpus, context: int | None) -> str:
+def model_card(config: RunConfig, result: Trained, corpus: AnyCorpus, context: int | None) -> str:
     """Markdown with the YAML header that model hubs read."""
     objective = config.objective
-    asked = objective.base.kind if isinstance(objective, Distil) else objective.kind
+    asked: str = objective.base.kind if isinstance(objective, Distil) else objective.kind
+    asked = asked if config.task is None else config.task.kind
     header = yaml.safe_dump(
         {"library_name": "transformers", "pipeline_tag": _TAGS[asked], "language": corpus.language,
          "tags": ["yuyan", config.model.kind]},
         sort_keys=False,
     )  # fmt: skip
-    parts = {name: dump(getattr(config, name)) for name in ("model", "adapt", "objective", "train")}
+    aim = "objective" if config.task is None else "task"
+    parts = {name: dump(getattr(config, name)) for name in ("model", "adapt", aim, "train")}
     if isinstance(objective, Distil) and objective.teacher is not None:
         parts["objective"]["teacher"] = objective.teacher.name  # a name, not where it lay on the maker's machine
     if isinstance(config.model, Pretrained):

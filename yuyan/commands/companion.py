@@ -30,20 +30,26 @@ from yuyan.objectives.contrastive import ContrastiveObjective
 from yuyan.objectives.distil import DistilObjective
 from yuyan.objectives.fit import check_network, check_tokenizer
 from yuyan.objectives.span import SpanCorruptionObjective
+from yuyan.tasks import BuiltTask
 from yuyan.tasks.language_model import LanguageModel, model_folder
 from yuyan.tokens import Tokenizer, load_tokenizer
 
 
 def check_fit(config: RunConfig) -> None:
     """Raises ConfigError or InputError if objective, network and tokenizer do not fit each other, before any work."""
-    objective = config.objective
-    if not isinstance(config.tokenizer, From):
-        check_tokenizer(objective, config.tokenizer)
-    network = _planned_network(config)
-    check_network(objective, network)
+    objective, network = config.objective, _planned_network(config)
+    if config.task is None:
+        if not isinstance(config.tokenizer, From):
+            check_tokenizer(objective, config.tokenizer)
+        check_network(objective, network)
     longest = longest_text(network)
     if longest is not None and config.train.context > longest:
         raise ConfigError(f"train.context: {config.train.context} tokens, but the model has positions for {longest}")
+    if isinstance(config.model, Auto) and (config.task is not None or config.train.epochs is not None):
+        what = "train.epochs" if config.task is None else "a task"
+        raise ConfigError(f"model.kind auto: not with {what}; choose pretrained, bert, gpt, lstm or bilstm")
+    if config.task is not None:
+        return
     _check_data(config)
     if isinstance(objective, ReplacedToken) and isinstance(config.adapt, Lora):
         raise ConfigError(
@@ -137,6 +143,8 @@ def as_saved(objective: Objective, network: NetworkModule, tokenizer: Tokenizer,
     sentence = start = None
     if isinstance(objective, ContrastiveObjective):
         sentence = Sentence(pooling=_POOLINGS[objective.config.pool])
+    if isinstance(objective, BuiltTask):
+        return LanguageModel(network, tokenizer, context, task=objective.config)
     if isinstance(objective, DistilObjective):
         objective = objective.base
     if isinstance(objective, SpanCorruptionObjective):

@@ -9,6 +9,7 @@ import numpy as np
 from yuyan.commands.data import data_config
 from yuyan.commands.evaluate_objective import evaluate_objective, objective_run
 from yuyan.commands.outcome import score_table
+from yuyan.commands.task_use import evaluate_task
 from yuyan.config import dump
 from yuyan.console import say, table
 from yuyan.errors import DataError, InputError
@@ -23,7 +24,10 @@ from yuyan.text import read_documents
 def evaluate_command(
     model_path: Path, paths: list[Path], settings: list[str], *, as_json: bool
 ) -> Likelihood | HeldOut:
-    """Measure, print a table (or JSON on standard output), and return the scores. The text is taken as it is."""
+    """Measure, print a table (or JSON on standard output), and return the scores. The text is taken as it is.
+
+    A model with a task is measured by that, on records; `settings` with `task.` in front change the task.
+    """
     config = objective_run(model_path)
     if config is not None:
         score = evaluate_objective(config, model_path, paths, settings)
@@ -33,6 +37,8 @@ def evaluate_command(
             score_table(str(model_path), "data", {", ".join(map(str, paths)): score})
         return score
     model = LanguageModel.load(model_path)
+    if model.task is not None:
+        return evaluate_task(model, model_path, paths, settings, as_json=as_json)
     special = model.tokenizer.special
     if special.bos is None or special.eos is None:
         raise InputError(f"{model_path}: its tokenizer has no begin or end mark, so documents have no probability")

@@ -13,6 +13,7 @@ from yuyan.console import say, table
 from yuyan.evaluate.fragment import html_curves, html_table
 from yuyan.evaluate.held_out import HeldOut
 from yuyan.evaluate.quantities import interval, percent, significant
+from yuyan.evaluate.task_score import TaskScore
 from yuyan.evaluate.wording import SHARES, terminal_name
 
 
@@ -60,6 +61,8 @@ class Trained:
 
 def plain_score(score: Score) -> dict[str, Any]:
     """A score as a report and `yuyan evaluate --json` give it."""
+    if isinstance(score, TaskScore):
+        return score.whole()
     return score.plain() if isinstance(score, HeldOut) else dump(score)
 
 
@@ -103,4 +106,6 @@ def quick(rate: float) -> str:
 def next_command(result: Trained) -> str:
     if result.writes:
         return f"yuyan generate {result.folder} 'Once upon a time'"
+    if isinstance(result.validation, TaskScore):
+        return f"yuyan predict {result.folder} 'a text, or a file of texts'"
     return f"yuyan evaluate {result.folder} MORE-DATA"

@@ -15,9 +15,10 @@ from yuyan.console import table
 from yuyan.errors import ConfigError, InputError
 from yuyan.hub import Base, base_of, read_config, read_model, write_adapter
 from yuyan.models.network import Network, NetworkModule
-from yuyan.models.surgery import deepen, without_adapters
+from yuyan.models.surgery import deepen, give_labels, without_adapters
 from yuyan.nn.adapt import Full, adapt, adapters_of, trained_groups
 from yuyan.store import publish_folder
+from yuyan.tasks.base import Task
 from yuyan.tasks.language_model import LanguageModel, model_folder
 from yuyan.tokens import Tokenizer, load_tokenizer
 
@@ -69,9 +70,11 @@ class Pretrained(Config):
             )
 
 
-def start_network(config: RunConfig, tokenizer: Tokenizer, stored: str | None) -> tuple[NetworkModule, Base | None]:
+def start_network(
+    config: RunConfig, tokenizer: Tokenizer, stored: str | None, task: Task | None = None
+) -> tuple[NetworkModule, Base | None]:
     """The network a run starts from, ready for training, and what it was before; `stored` is the SHA-256 that the run
-    began with. Raises InputError if the folder holds other weights now, or nothing is left to train.
+    began with. It gets the head that a `task` asks for. Raises InputError if the folder holds other weights now, or nothing is left to train.
     """
     network, base = config.model.build(len(tokenizer), config.seed), None
     if isinstance(config.model, Pretrained):
@@ -82,6 +85,8 @@ def start_network(config: RunConfig, tokenizer: Tokenizer, stored: str | None) -
                 f"model.path: the weights in {config.model.path} are not those that the run began with "
                 f"(SHA-256 {stored[:12]}, now {base.sha256[:12]}); put them back, or use --out for a new run"
             )
+    if task is not None and (head := task.head(network)) is not None:
+        give_labels(network, head, config.seed)
     adapt(network, config.adapt, config.seed)
     if not isinstance(config.adapt, Full):
         show_trained(network)

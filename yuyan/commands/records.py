@@ -82,7 +82,7 @@ def make_records(config: RunConfig, folder: Path) -> RecordCorpus:
     for place in (folder, folder / "tokenizer"):
         remove_leftovers(place)
     parts = _parts(config.data, shape, settings, folder)
-    tokenizer = _tokenizer(config, folder, parts["train"])
+    tokenizer = tokenizer_for(config, folder, (text for record in parts["train"] for text in texts_of(record)))
     objective: Objective = config.objective.build(tokenizer)
     fit: dict[str, Sequence[Item]] = {}
     for name, records in parts.items():
@@ -121,14 +121,14 @@ def _parts(data: RunData, shape: Shape, settings: RecordsConfig, folder: Path) -
     if (place / FILE).is_file():
         verify(place)
         if data.prepared is None:
-            _check_inputs(data, place)
+            check_inputs(data, place)
     elif data.prepared is not None:
         raise DataError(f"{data.prepared}: no prepared records here (data.prepared)")
     else:
         _write_parts(data, shape, settings, place)
     names = json.loads((place / FILE).read_text(encoding="utf-8"))["records"]
     found = {name: _read_part(place / f"{name}.jsonl", shape) for name in names}
-    _check_same(folder, place, names)
+    check_parts(folder, place, names)
     return found
 
 
@@ -172,7 +172,7 @@ def _divided(records: list[Record], data: RunData) -> dict[str, list[Record]]:
     return {name: [whole[i] for i in part.documents.tolist()] for name, part in split_random(hashes, split).items()}
 
 
-def _check_inputs(data: RunData, place: Path) -> None:
+def check_inputs(data: RunData, place: Path) -> None:
     """A run goes on only with the files it began with."""
     before = json.loads((place / FILE).read_text(encoding="utf-8"))["inputs"]
     now: dict[str, str] = {}
@@ -187,7 +187,7 @@ def _check_inputs(data: RunData, place: Path) -> None:
         )
 
 
-def _check_same(folder: Path, place: Path, names: Iterable[str]) -> None:
+def check_parts(folder: Path, place: Path, names: Iterable[str]) -> None:
     """Tokenizer and model belong to these records."""
     files = json.loads((place / "manifest.json").read_text(encoding="utf-8"))["files"]
     text, before = {name: files[f"{name}.jsonl"]["sha256"] for name in names}, noted(folder).get("text")
@@ -225,10 +225,11 @@ def encoded(records: Sequence[Record], tokenizer: Tokenizer) -> list[Item]:
     return items
 
 
-def _tokenizer(config: RunConfig, folder: Path, records: Sequence[Record]) -> Tokenizer:
+def tokenizer_for(config: RunConfig, folder: Path, texts: Iterable[str]) -> Tokenizer:
+    """The tokenizer that the config names, or one trained on the texts and kept in the run."""
     if isinstance(config.tokenizer, From):
         return load_tokenizer(config.tokenizer.path)
     place = folder / "tokenizer"
     if not (place / "tokenizer.json").is_file():
-        train_tokenizer((text for record in records for text in texts_of(record)), config.tokenizer).save(place)
+        train_tokenizer(texts, config.tokenizer).save(place)
     return load_tokenizer(place)

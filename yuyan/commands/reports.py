@@ -5,16 +5,17 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from yuyan.commands.batches import AnyCorpus
 from yuyan.commands.corpus import Corpus
 from yuyan.commands.made import noted
 from yuyan.commands.outcome import Trained, next_command, plain_score
-from yuyan.commands.records import RecordCorpus
 from yuyan.commands.run import RunConfig
 from yuyan.commands.samples import samples
 from yuyan.commands.validation import Score
 from yuyan.config import dump
 from yuyan.evaluate.held_out import HeldOut
 from yuyan.evaluate.page import run_page
+from yuyan.evaluate.task_score import TaskScore
 from yuyan.generate import Sampling
 from yuyan.models.network import NetworkModule
 from yuyan.store import write_json, write_text
@@ -27,7 +28,7 @@ def write_reports(
     best: dict[str, Any],
     step: int,
     model: LanguageModel,
-    corpus: Corpus | RecordCorpus,
+    corpus: AnyCorpus,
 ) -> None:
     """Everything after update `step`; `best` says when the model was the best. Raises StorageError."""
     place, report = result.folder / "reports", report_of(result, best)
@@ -57,7 +58,7 @@ def story(
         "title": config.name, "language": language, "created": made["created"],
         "command": made["command"], "config": dump(config), "updates": updates,
         "evaluations": [{**{k: r[k] for k in ("step", "seconds", "look_seconds") if k in r}, **r["validation"]} for r in looks],
-        "samples": written, "environment": _machine(made), "next": next_commands(result, written),
+        "samples": written, "confusions": _confusions(result), "environment": _machine(made), "next": next_commands(result, written),
         "summary": {
             **_headline("validation", result.validation), **_headline("test", result.test),
             "best_step": report["best_step"], "updates": len(updates), "parameters": result.parameters,
@@ -67,6 +68,15 @@ def story(
             **({"looks_seconds": sum(times)} if times else {}),
         },
     }  # fmt: skip
+
+
+def _confusions(result: Trained) -> dict[str, Any]:
+    """Which label was taken for which, by part."""
+    return {
+        name: {"labels": list(score.labels), "counts": score.confusion}
+        for name, score in (("validation", result.validation), ("test", result.test))
+        if isinstance(score, TaskScore) and score.confusion is not None
+    }
 
 
 def _machine(made: dict[str, Any]) -> dict[str, Any]:

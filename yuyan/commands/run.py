@@ -37,6 +37,7 @@ from yuyan.models.presets import Auto, Custom, Gpt, Lstm, ModelConfig
 from yuyan.nn.adapt import Adapt, Full, Lora
 from yuyan.objectives import Distil, NextToken, ObjectiveConfig
 from yuyan.store import claim_folder, write_json, write_text
+from yuyan.tasks import TaskConfig
 from yuyan.tasks.language_model import model_folder
 from yuyan.tokens import TokenizerConfig
 from yuyan.tokens.train import BytePairConfig
@@ -73,6 +74,8 @@ class RunConfig(Config):
     """Which of its weights to train."""
     objective: ObjectiveConfig = NextToken()
     """What to train it for."""
+    task: TaskConfig | None = None
+    """What the model is to be used for, which is then what it is trained for, instead of an objective."""
     train: TrainConfig
     """How to train it."""
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -83,6 +86,16 @@ class RunConfig(Config):
     """What `yuyan tune` may set: keys, and for each {log: [low, high]}, {uniform: [...]}, {int: [...]} or {choice: [...]}."""
     track: Track = NoTrack()
     """A service that is told how the run goes: wandb or mlflow; by default none."""
+
+    @model_validator(mode="after")
+    def _one_aim(self) -> Self:
+        if self.task is not None and ("objective" in self.model_fields_set or self.data.records is not None):
+            other = "data.records" if self.data.records is not None else "objective"
+            if other == "data.records" or self.objective != NextToken():
+                raise ValueError(
+                    f"give either task or {other}: a task is trained by a loss of its own, on rows of its own"
+                )
+        return self
 
     @model_validator(mode="after")
     def _adapters_need_a_base(self) -> Self:
@@ -140,7 +153,7 @@ def read_run_config(given: Path | Mapping[str, Any], overrides: Sequence[str] = 
 
 def _about_text(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """What a config says that only names a text: ten minutes, if it is not said otherwise."""
-    limited = any(assignment.startswith(("train.steps=", "train.budget=")) for assignment in overrides)
+    limited = any(assignment.startswith(("train.steps=", "train.epochs=", "train.budget=")) for assignment in overrides)
     name = re.sub(r"[^\w.-]+", "-", path.name.partition(".")[0]).strip("-.")[:60] or "run"
     return {
         "name": name, "data": {"sources": [os.path.abspath(path)]}, "model": {"kind": "auto"},  # noqa: PTH100

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import time
 from collections.abc import Callable
@@ -11,9 +10,9 @@ from pathlib import Path
 
 import torch
 
+from yuyan.commands.batches import AnyCorpus, batches_for, plan_for
 from yuyan.commands.card import model_card
 from yuyan.commands.companion import Exact, as_saved, kept, measured_again, with_companion, write_companion
-from yuyan.commands.corpus import Corpus
 from yuyan.commands.embedding import begin_with_vectors
 from yuyan.commands.fitting import choose_micro_rows, choose_threads, most_rows
 from yuyan.commands.interrupt import StopRequest
@@ -21,19 +20,18 @@ from yuyan.commands.made import note, noted
 from yuyan.commands.outcome import Trained, quick
 from yuyan.commands.pace import Pace, machine_speed, operations
 from yuyan.commands.pretrained import keep_beside, save_model, start_network
-from yuyan.commands.records import RecordCorpus
 from yuyan.commands.reports import write_reports
 from yuyan.commands.run import RunConfig
 from yuyan.commands.runlog import RunLog
 from yuyan.commands.settings import seconds_of
-from yuyan.commands.validation import measure_for
+from yuyan.commands.tasks import TaskCorpus
+from yuyan.commands.validation import better, measure_for
 from yuyan.commands.watch import Watch
 from yuyan.console import Task, say, warn
-from yuyan.corpus import Batches
-from yuyan.errors import CheckpointCorrupt, InputError, Interrupted, StorageError
+from yuyan.errors import CheckpointCorrupt, Interrupted, StorageError
 from yuyan.evaluate.wording import MEASURES, terminal_name
 from yuyan.models.presets import Custom, Gpt, Lstm, readable_context
-from yuyan.objectives import Objective, collate
+from yuyan.objectives import Objective
 from yuyan.store import (
     Newest,
     keep_last,
@@ -41,7 +39,7 @@ from yuyan.store import (
     publish_folder,
 )
 from yuyan.tasks.language_model import LanguageModel
-from yuyan.train import CLOCKS, Average, Learner, PlainStep, Plan, State, Update, parameter_kinds, resolve
+from yuyan.train import CLOCKS, Average, Learner, PlainStep, State, Update, parameter_kinds, resolve
 from yuyan.train.checkpoint import Saver, Snapshot
 from yuyan.train.recompute import recompute_blocks
 from yuyan.train.state import stored_threads
@@ -59,11 +57,12 @@ def command_to_go_on(folder: Path) -> str:
 class Session:
     """One process's work on a run: its state, and what it does between updates."""
 
-    def __init__(self, config: RunConfig, folder: Path, corpus: Corpus | RecordCorpus, world: World):
+    def __init__(self, config: RunConfig, folder: Path, corpus: AnyCorpus, world: World):
         self.config, self.folder, self.corpus, self.world = config, folder, corpus, world
         self.leads = world.rank == 0  # writes what is written once
         torch.manual_seed(config.seed)
-        network, self.base = start_network(config, corpus.tokenizer, noted(folder).get("base"))
+        task = corpus.task if isinstance(corpus, TaskCorpus) else None
+        network, self.base = start_network(config, corpus.tokenizer, noted(folder).get("base"), task)
         if self.base is not None:
             note(folder, base=self.base.sha256)
         if isinstance(config.model, Custom | Gpt | Lstm) and (vectors := config.model.embedding) is not None:
@@ -74,7 +73,7 @@ class Session:
         self.dtype = resolve(config.train.precision, torch.device("cpu"))
         self.most_rows = most_rows(network, config.train, self.dtype)
         note(folder, parameters=self.parameters)
-        self.objective: Objective = config.objective.build(corpus.tokenizer)
+        self.objective: Objective = task or config.objective.build(corpus.tokenizer)
         self.model = with_companion(config, network, corpus.tokenizer, folder)
         self.measure = measure_for(config, corpus, self.context, world)
         self.measure_alike = measure_for(config, corpus, self.context, World())  # every process all of the text
@@ -85,27 +84,13 @@ class Session:
             recompute_blocks(learner)
         weights = config.train.parallel.place(learner, self.dtype, world)
         optimizer = config.train.optimizer.build(weights.masters, kinds)
-        self.batches = self._batches()
+        self.batches = batches_for(config, corpus, self.objective, world)
         average = None if config.train.ema is None else Average(config.train.ema, weights.masters)
         self.state = State(learner, weights, optimizer, self.batches, average, world=world)
-        budget = config.train.budget
-        self.plan = Plan(steps=config.train.steps, seconds=None if budget is None else seconds_of(budget))
+        self.plan = plan_for(config.train, self.batches)
         self.log, self.saver = RunLog(folder, writes=self.leads), Saver()
-        self.watch = Watch(folder, self.batches, corpus.tokenizer, self.log, config.train.spike)
+        self.watch = Watch(folder, self.batches, corpus.tokenizer, self.log, None if task else config.train.spike)
         self.last_saved, self.step_saved, self.look_seconds = time.monotonic(), -1, 0.0
-
-    def _batches(self) -> Batches:
-        settings = self.config.train
-        try:
-            rows = self.corpus.rows("train", settings.context, self.config.seed)
-        except InputError as error:
-            raise InputError(f"train.context: {error}") from None
-        assert rows is not None
-        self.rows_per_epoch = len(rows)
-        return Batches(
-            rows, batch_rows=max(1, settings.batch_tokens // settings.context), micro_rows=settings.micro_rows, example=self.objective.example,
-            collate=collate, seed=self.config.seed, rank=self.world.rank, world_size=self.world.size,
-        )  # fmt: skip
 
     # ------------------------------------------------------------ before
 
@@ -205,7 +190,7 @@ class Session:
             "step": self.state.step, "tokens": self.state.tokens, "seconds": round(self.state.seconds, 3),
             "look_seconds": round(time.monotonic() - started, 3), "validation": score.plain(),
         })  # fmt: skip
-        if not score.value < self.state.best.get(score.measure, math.inf):  # NaN is no improvement either
+        if not better(score, self.state.best.get(score.measure)):
             self.state.best["looks_since"] = self.state.best.get("looks_since", 0) + 1
         elif self._keep_model(last=last):
             self.state.best = {"step": self.state.step, score.measure: score.value, "looks_since": 0}
@@ -292,11 +277,10 @@ class Session:
         self.world.sum([0.0])  # all have read the folder that the first process will write anew
         validation, test = self.measure(trained, "validation", None), self.measure(trained, "test", None)
         assert validation is not None
-        batch = max(1, self.config.train.batch_tokens // self.config.train.context)
         result = Trained(
             folder=self.folder, validation=validation, test=test, parameters=self.parameters, tokens=self.state.tokens,
-            epochs=self.state.step * batch / max(1, self.rows_per_epoch), seconds=self.state.seconds,
-            unit=self.objective.counted, writes=kept(trained).decoder is not None,
+            epochs=self.batches.passes(self.state.step), seconds=self.state.seconds,
+            unit=self.objective.counted, writes=kept(trained).decoder is not None and not self.config.task,
             log=self.log.read(),
         )  # fmt: skip
         if not self.leads:

@@ -61,7 +61,9 @@ class TrainConfig(Config):
     """How long, how fast, how exact."""
 
     steps: int | None = Field(None, ge=1)
-    """Updates to take. Exactly one of `steps` and `budget`; only `steps` can be repeated bit for bit."""
+    """Updates to take. Exactly one of `steps`, `epochs` and `budget`; a budget cannot be repeated bit for bit."""
+    epochs: float | None = Field(None, gt=0)
+    """Passes over the training data."""
     budget: str | None = None
     """Time to train, such as 10m; the schedule follows the clock."""
     clock: Clock = "wall"
@@ -105,6 +107,11 @@ class TrainConfig(Config):
     """Checkpoints to keep."""
 
     @property
+    def batch_rows(self) -> int:
+        """Rows of one update."""
+        return max(1, self.batch_tokens // self.context)
+
+    @property
     def micro_rows(self) -> int:
         """Rows of one forward pass, as far as the config says."""
         given = self.micro_tokens if isinstance(self.micro_tokens, int) else self.batch_tokens
@@ -112,8 +119,8 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
-        if (self.steps is None) == (self.budget is None):
-            raise ValueError("give exactly one of train.steps and train.budget")
+        if sum(length is not None for length in (self.steps, self.epochs, self.budget)) != 1:
+            raise ValueError("give exactly one of train.steps, train.epochs and train.budget")
         for value in (self.budget, self.save_every):
             if value is not None:
                 seconds_of(value)

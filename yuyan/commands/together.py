@@ -13,8 +13,7 @@ from pathlib import Path
 
 import torch
 
-from yuyan.commands.corpus import Corpus
-from yuyan.commands.records import RecordCorpus
+from yuyan.commands.batches import AnyCorpus
 from yuyan.commands.run import RunConfig
 from yuyan.config import fingerprint
 from yuyan.console import mute, say
@@ -42,7 +41,7 @@ def wait_until_ready(folder: Path) -> None:
     mute()
 
 
-def join(config: RunConfig, corpus: Corpus | RecordCorpus) -> World:
+def join(config: RunConfig, corpus: AnyCorpus) -> World:
     """Meet the others. Raises InputError where one has another config or other data."""
     local = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from yuyan.commands.batches import AnyCorpus
 from yuyan.commands.companion import check_fit
-from yuyan.commands.corpus import Corpus, make_corpus, open_corpus
+from yuyan.commands.corpus import make_corpus, open_corpus
 from yuyan.commands.interrupt import stop_on_signal
 from yuyan.commands.leaving import tidy
 from yuyan.commands.outcome import Trained
 from yuyan.commands.recipe import chosen, fill, measure_machine, vocabulary_for
-from yuyan.commands.records import RecordCorpus, make_records
+from yuyan.commands.records import make_records
 from yuyan.commands.run import RunConfig, adopt, check_same, create_run, default_folder, open_run, renew_run
 from yuyan.commands.session import Session, command_to_go_on
+from yuyan.commands.tasks import adopt_task, make_task
 from yuyan.commands.together import announce, join, wait_until_ready
 from yuyan.console import progress, say
 from yuyan.errors import InputError
@@ -37,13 +39,13 @@ def train_command(config: RunConfig, out: Path | None, *, resume: bool, allow_ch
     if together and rank():
         wait_until_ready(folder)
         config = open_run(folder)  # as the first process filled it
-        ready = open_corpus(config, folder) if config.data.records is None else make_records(config, folder)
+        ready = opened(config, folder)
         return run_training(config, folder, ready, join(config, ready))
     check_fit(config)
     going_on = (resume or (together and restarts() > 0)) and (folder / "run.yaml").exists()
     if going_on:
         stored = open_run(folder)
-        config = adopt(config, stored, folder)
+        config = adopt_task(adopt(config, stored, folder), stored)
         check_same(config, stored, folder, allow_change)
     elif resume and out is not None and not folder.exists():
         raise InputError(f"{folder}: nothing to go on with; leave out --resume to start")
@@ -59,12 +61,15 @@ def train_command(config: RunConfig, out: Path | None, *, resume: bool, allow_ch
         return run_training(config, folder, corpus, join(config, corpus))
 
 
-def settle(config: RunConfig, folder: Path) -> tuple[RunConfig, Corpus | RecordCorpus]:
+def settle(config: RunConfig, folder: Path) -> tuple[RunConfig, AnyCorpus]:
     """The text, and the config with nothing left open, which is written down."""
-    if config.data.records is not None:
-        return config, make_records(config, folder)
-    if not isinstance(config.model, Auto):
-        return config, make_corpus(config, folder)
+    if config.task is not None:
+        found = make_task(config, folder)
+        config = config.model_copy(update={"task": found.task.config})
+        renew_run(config, folder)
+        return config, found
+    if config.data.records is not None or not isinstance(config.model, Auto):
+        return config, make_records(config, folder) if config.data.records is not None else make_corpus(config, folder)
     vocabulary = list[TokenizerConfig]()
 
     def choose(prepared: Prepared) -> TokenizerConfig:
@@ -80,7 +85,14 @@ def settle(config: RunConfig, folder: Path) -> tuple[RunConfig, Corpus | RecordC
     return config, corpus
 
 
-def run_training(config: RunConfig, folder: Path, corpus: Corpus | RecordCorpus, world: World | None = None) -> Trained:
+def opened(config: RunConfig, folder: Path) -> AnyCorpus:
+    """What the first of several processes has made."""
+    if config.task is not None:
+        return make_task(config, folder)
+    return open_corpus(config, folder) if config.data.records is None else make_records(config, folder)
+
+
+def run_training(config: RunConfig, folder: Path, corpus: AnyCorpus, world: World | None = None) -> Trained:
     """The middle of it: a corpus is there, `folder` belongs to us, or to the first process of the `world`."""
     keep_freed_memory()
     world = world or World()

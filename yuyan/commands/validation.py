@@ -6,6 +6,7 @@ other language model. Everything else is measured by what it was asked to do (`y
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,13 +15,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from yuyan.commands.batches import AnyCorpus
 from yuyan.commands.companion import kept
 from yuyan.commands.corpus import Corpus
 from yuyan.commands.records import RecordCorpus
 from yuyan.commands.run import RunConfig
+from yuyan.commands.tasks import TaskCorpus
 from yuyan.corpus import Shards
 from yuyan.evaluate.held_out import HeldOut, held_out
 from yuyan.evaluate.likelihood import DocumentScores, Likelihood, score_documents, summarise
+from yuyan.evaluate.task_score import TaskScore
+from yuyan.metrics.interval import DRAWS
 from yuyan.models.network import NetworkModule
 from yuyan.objectives import Distil, NextToken, ObjectiveConfig, Preference, PrefixLM, ReplacedToken
 from yuyan.tokens import Tokenizer
@@ -39,11 +44,13 @@ class Measure(Protocol):
     def __call__(self, trained: nn.Module, split: str, limit: int | None) -> Score | None: ...
 
 
-def measure_for(config: RunConfig, corpus: Corpus | RecordCorpus, context: int | None, world: World) -> Measure:
+def measure_for(config: RunConfig, corpus: AnyCorpus, context: int | None, world: World) -> Measure:
     """The way to measure what a run trains; `context` is how many tokens the network reads.
 
     The processes of `world` share the documents; an objective's own questions are asked by each of them.
     """
+    if isinstance(corpus, TaskCorpus):
+        return OfTask(corpus)
     asked = config.objective.base if isinstance(config.objective, Distil) else config.objective
     if isinstance(corpus, Corpus) and isinstance(asked, NextToken | PrefixLM):
         return OfDocuments(corpus, context, world)
@@ -82,6 +89,33 @@ class OfObjective:
         model = trained if isinstance(self.objective, ReplacedToken | Preference) else kept(trained)
         count = None if limit is None else max(1, limit // self.length)
         return held_out(model, built, self.objective.kind, rows, seed=self.seed, limit=count)
+
+
+@dataclass(frozen=True)
+class OfTask:
+    """What the answers of a task are worth."""
+
+    corpus: TaskCorpus
+
+    def __call__(self, trained: nn.Module, split: str, limit: int | None) -> TaskScore | None:
+        records = self.corpus.parts.get(split)
+        if records is None:
+            return None
+        if limit is not None and (tokens := self.corpus.tokens_of(split)) > limit:
+            count = max(1, len(records) * limit // tokens)
+            records = [records[i] for i in np.linspace(0, len(records) - 1, count).astype(int)]
+        task = self.corpus.task
+        answers = task.answer(kept(trained), records)
+        return TaskScore.of(
+            task.scores(answers, records, draws=0 if limit is not None else DRAWS), task.counted, len(records)
+        )
+
+
+def better(score: Score, best: float | None) -> bool:
+    """Whether a score is better than the best so far; NaN is none."""
+    if best is None:
+        return math.isfinite(score.value)
+    return score.value > best if score.better == "higher" else score.value < best
 
 
 def measure(

@@ -105,6 +105,10 @@ class Batches:
         """Passes over the rows so far."""
         return self._consumed / len(self.rows)
 
+    def passes(self, updates: int) -> float:
+        """How many passes over the rows so many updates are."""
+        return updates * self.batch_rows / len(self.rows)
+
     def state_dict(self) -> dict[str, Any]:
         """All there is to save: the position, and what it counts."""
         return {"rows": self._consumed, "rows_per_epoch": len(self.rows), "length": self.rows.length, "seed": self.seed}

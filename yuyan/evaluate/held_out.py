@@ -53,13 +53,14 @@ class HeldOut(Config):
     def plain(self) -> dict[str, Any]:
         """As it stands in a log and in a report; what is not a number is null."""
         return {
-            self.measure: _number(self.value), "interval": [_number(x) for x in self.interval],
-            **{name: _number(value) for name, value in self.others.items()},
+            self.measure: number_or_none(self.value), "interval": [number_or_none(x) for x in self.interval],
+            **{name: number_or_none(value) for name, value in self.others.items()},
             self.unit: self.counted, "examples": self.examples,
         }  # fmt: skip
 
 
-def _number(value: float) -> float | None:
+def number_or_none(value: float) -> float | None:
+    """As JSON can say it."""
     return value if math.isfinite(value) else None
 
 

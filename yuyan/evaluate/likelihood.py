@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ class DocumentScores(NamedTuple):
 class Likelihood(Config):
     """What a report says of a model on held-out text."""
 
+    better: ClassVar[str] = "lower"
     bits_per_byte: float
     interval: tuple[float, float]
     """95 %, by bootstrap over documents."""

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from yuyan.config import flatten
 from yuyan.evaluate.chart import Axis, Bar, Colour, Line, Reference, bar_chart, line_chart, shorten, with_mean
+from yuyan.evaluate.confusion import confusion_charts
 from yuyan.evaluate.data_report import data_report
 from yuyan.evaluate.grid import Cell, Grid, counted, entries, field_name, field_text, records_grid
 from yuyan.evaluate.quantities import (
@@ -287,7 +288,10 @@ def run_page(run: Mapping[str, Any]) -> str:
     samples = _sample_groups([("", None, run.get("samples"))], language)
     every = -(-len(updates) // MOST_ROWS) or 1
     listed = updates[::every]
-    shown: dict[str, object] = {"curves": True, "measures": updates or evaluations, "samples": samples}
+    confusions = confusion_charts(run.get("confusions"), language)
+    shown: dict[str, object] = {
+        "curves": True, "measures": updates or evaluations, "confusion": confusions, "samples": samples,
+    }  # fmt: skip
     shown["settings"] = any(run.get(key) for key in ("command", "config", "environment"))
     shown["next"] = commands = [str(command) for command in run.get("next") or ()]
     return render(
@@ -298,7 +302,7 @@ def run_page(run: Mapping[str, Any]) -> str:
         loss=_run_chart(updates, "loss", word("loss", language), language, height=320),
         validation=_run_validation(evaluations, language), validation_name=_validation_name(evaluations, language), small=_run_small(updates, language),
         evaluations=records_grid(evaluations, language), updates=records_grid(listed, language), every=every,
-        samples=samples, command=str(run.get("command") or ""),
+        samples=samples, confusions=confusions, command=str(run.get("command") or ""),
         config=_yaml(run["config"]) if run.get("config") else "",
         environment=entries(run.get("environment"), language), next=commands,
     )  # fmt: skip

@@ -19,6 +19,7 @@ from yuyan.hub.qwen import QWEN2, QWEN3
 from yuyan.hub.roberta import ROBERTA
 from yuyan.hub.t5 import T5
 from yuyan.models.network import Network, NetworkModule
+from yuyan.nn.head import LabelHead, MaskedHead
 
 FAMILIES: tuple[Family, ...] = (GPT2, LLAMA, MISTRAL, QWEN3, QWEN2, BERT, ROBERTA, ELECTRA, MODERNBERT, T5)
 """In this order they are asked whether they can express a network."""
@@ -42,6 +43,30 @@ def family_of(network: Network) -> tuple[Family, dict[str, Any]] | None:
         if comparable(again) == comparable(network):
             return family, data
     return None
+
+
+def label_head(network: Network, labels: tuple[str, ...], *, tokens: bool, start: int | None, **keys: Any) -> LabelHead:
+    """A head of labels for a network, of each of its `tokens` or of the text, as the network's family has it.
+
+    A network of no family gets the mean of its tokens. `start` is what a decoder with an encoder begins with; `keys` are
+    others of the head, such as `dropout` or a `pool` to have in any case.
+    """
+    old = network.head
+    norm = {"norm": old.norm, "layer_bias": old.dense_bias} if isinstance(old, MaskedHead) else {}
+    both = network.encoder is not None and network.decoder is not None
+    more = {"start": start} if both else {}
+    kinds: tuple[dict[str, Any], ...] = ({}, norm | {"activation": "gelu"})
+    if not tokens:
+        kinds = (
+            {"pool": "first", "activation": "tanh"}, {"pool": "first", "activation": "gelu"},
+            {"pool": "last", "bias": False}, {"pool": "last", "activation": "tanh"},
+            norm | {"pool": "mean", "activation": "gelu"}, norm | {"pool": "first", "activation": "gelu"},
+        )  # fmt: skip
+    for kind in kinds:
+        head = LabelHead(**{"labels": labels, "pool": "none", **kind, **more, **keys})
+        if family_of(network.model_copy(update={"head": head})) is not None:
+            return head
+    return LabelHead(**{"labels": labels, "pool": "none" if tokens else "mean", **more, **keys})
 
 
 def _names(family: Family, network: Network) -> list[str]:

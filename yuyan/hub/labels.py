@@ -13,6 +13,7 @@ from yuyan.nn.head import Head, LabelHead
 from yuyan.nn.norm import Norm
 
 SPAN = ("start", "end")
+SEVERAL = "multi_label_classification"
 SEQUENCE, TOKEN, ANSWER = "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"
 
 
@@ -40,14 +41,17 @@ def read_labels(
     if layer is not None:
         settings |= {"layer_bias": layer_bias, "norm": norm}
     labels = SPAN if name.endswith(ANSWER) else c.labels()
-    return LabelHead(labels=labels, bias=sequence_bias or not whole, **settings)
+    several = whole and c.maybe("problem_type", str) == SEVERAL
+    return LabelHead(labels=labels, bias=sequence_bias or not whole, several=several, **settings)
 
 
 def label_keys(head: Head | None) -> dict[str, Any]:
     """The keys of a config that name the labels of a head."""
     if not isinstance(head, LabelHead):
         return {}
+    kind = {"problem_type": SEVERAL} if head.several else {}
     return {
+        **kind,
         "id2label": {str(i): label for i, label in enumerate(head.labels)},
         "label2id": {label: i for i, label in enumerate(head.labels)},
     }

@@ -5,6 +5,7 @@ Tokens of one document are not independent, documents nearly are; so documents a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +59,23 @@ def difference_interval(
         first, second = ((weights @ a) / max(float(weights @ b), 1e-300) for a, b in (one, other))
         differences[draw] = second - first
     low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
+def resampled(
+    count: int, value: Callable[[np.ndarray], float], *, level: float = 0.95, draws: int = DRAWS, seed: int = 0
+) -> Interval:
+    """The interval of any score of `count` examples: `value` gets how often each is drawn, (count,).
+
+    (nan, nan) for fewer than two examples, and without draws.
+    """
+    if count < 2 or draws < 1:
+        return Interval(float("nan"), float("nan"))
+    random = np.random.default_rng(seed)
+    values = [value(np.bincount(random.integers(0, count, count), minlength=count)) for _ in range(draws)]
+    if not np.isfinite(values).any():
+        return Interval(float("nan"), float("nan"))
+    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
 
 

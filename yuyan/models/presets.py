@@ -1,4 +1,4 @@
-"""Networks under the names people look for: `gpt`, `lstm`, `bert`, `electra`, `t5`, and `network` for all others.
+"""Networks under the names people look for: `gpt`, `lstm`, `bilstm`, `bert`, `electra`, `t5`, and `network` for all others.
 
 A preset chooses the seams (norm, positions, feed-forward ...) as published models do and leaves the sizes to the user;
 `network` spells every seam.
@@ -105,6 +105,41 @@ class Lstm(Config):
         return Network(
             vocab_size=vocab_size, hidden_size=self.hidden_size, decoder=side,
             embedding=Embedding(size=self.embedding_size, dropout=self.dropout), head=LanguageModelHead(tied=self.tied),
+        )  # fmt: skip
+
+    def build(self, vocab_size: int, seed: int) -> NetworkModule:
+        """A network with fresh weights."""
+        return self.network(vocab_size).build(seed, self.initialisation)
+
+
+class BiLstm(Config):
+    """Two LSTMs, one of which reads backwards, for texts that are read whole (Graves & Schmidhuber 2005)."""
+
+    kind: Literal["bilstm"] = "bilstm"
+    hidden_size: int = Field(256, gt=0, multiple_of=2)
+    """Width of the state, half of it for each direction."""
+    embedding_size: int | None = Field(None, gt=0)
+    """Width of the token vectors; by default the hidden size."""
+    num_layers: int = Field(1, gt=0)
+    """Layers on top of each other."""
+    dropout: float = Field(0.3, ge=0, lt=1)
+    """Share of inputs, outputs and what lies between layers that is dropped while training."""
+    initialisation: Initialisation = Initialisation(embedding_std=0.05)
+    """How the weights start."""
+
+    @config_errors("model")
+    def network(self, vocab_size: int) -> Network:
+        """Every seam spelled out. Raises ConfigError for sizes that do not fit each other."""
+        side = Recurrent(
+            cell="lstm",
+            num_layers=self.num_layers,
+            bidirectional=True,
+            dropout=self.dropout,
+            output_dropout=self.dropout,
+        )
+        return Network(
+            vocab_size=vocab_size, hidden_size=self.hidden_size, encoder=side,
+            embedding=Embedding(size=self.embedding_size, dropout=self.dropout),
         )  # fmt: skip
 
     def build(self, vocab_size: int, seed: int) -> NetworkModule:
@@ -304,7 +339,7 @@ class Auto(Config):
         return self.network(vocab_size).build(seed)
 
 
-ModelConfig = Annotated[Gpt | Lstm | Bert | Electra | T5 | Custom | Auto, Field(discriminator="kind")]
+ModelConfig = Annotated[Gpt | Lstm | BiLstm | Bert | Electra | T5 | Custom | Auto, Field(discriminator="kind")]
 
 
 def readable_context(network: Network, trained: int) -> int | None:

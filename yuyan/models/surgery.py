@@ -17,7 +17,8 @@ from yuyan.models.network import NetworkModule
 from yuyan.nn.adapt import Adapter, adapters_of, merge, remove_adapters
 from yuyan.nn.attention import Attention
 from yuyan.nn.ffn import GatedModule, MlpModule
-from yuyan.nn.head import LabelHead, LanguageModelHeadModule, MaskedHeadModule
+from yuyan.nn.head import LabelHead, LanguageModelHeadModule, MaskedHeadModule, PoolerHeadModule
+from yuyan.nn.initialise import Initialisation, initialise
 from yuyan.nn.stack import Block, Stack, StackModule
 
 PROBE_ROWS, PROBE_TOKENS = 2, 12
@@ -77,6 +78,27 @@ def _identity_block(stack: StackModule, config: Stack, origin: int, hidden_size:
             for parameter in output.parameters():
                 nn.init.zeros_(parameter)
     return block.train(stack.training)
+
+
+# ---------------------------------------------------------------- labels
+
+
+def give_labels(model: NetworkModule, head: LabelHead, seed: int) -> None:
+    """Let the network score labels instead of what it scored. What fits of its old head is kept, the rest is drawn.
+
+    A head with the same labels is kept whole, BERT's pooler as the layer before the scores.
+    """
+    config = model.config
+    old, new = model.head, head.build(config.vocab_size, config.hidden_size, config.embedding_size)
+    initialise(new, Initialisation(), seed)
+    like = model.embedding.token.weight
+    new.to(device=like.device, dtype=like.dtype)
+    if isinstance(config.head, LabelHead) and config.head.model_copy(update={"dropout": head.dropout}) == head:
+        assert old is not None
+        new.load_state_dict(old.state_dict())
+    elif isinstance(old, PoolerHeadModule) and head.pool == "first" and head.activation == "tanh":
+        new.load_state_dict(old.state_dict(), strict=False)
+    model.head, model.config = new, config.model_copy(update={"head": head})
 
 
 # ---------------------------------------------------------------- another vocabulary

@@ -92,6 +92,8 @@ class LabelHead(Config):
     """Whether each label has a bias."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout before the scores."""
+    several: bool = False
+    """Whether a text may have several of the labels at once, each scored by itself, or exactly one."""
     start: int | None = Field(default=None, ge=0)
     """In a network with both sides, the token before the text as the decoder reads it, moved right by one (T5, BART)."""
 

@@ -10,8 +10,9 @@ B texts, S and T tokens, D hidden size, V vocabulary or number of labels.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,9 @@ from yuyan.nn.head import LabelHead, PoolerHead
 from yuyan.nn.position import Learned
 from yuyan.nn.stack import Stack
 from yuyan.store import publish_folder, verify, write_json
+from yuyan.tasks import BuiltTask, TaskConfig
 from yuyan.tasks.embed import embed
+from yuyan.tasks.folder import changed_task, stored_task, write_task
 from yuyan.tasks.infill import GAP, Filled, fill
 from yuyan.tasks.writing import Completion, Writer, completions, settings_of
 from yuyan.tokens import Tokenizer, load_tokenizer
@@ -45,15 +48,16 @@ CONTEXT_FILE = "yuyan.json"
 class LanguageModel:
     """`network` (a torch module, or an n-gram model), `tokenizer`, and how many tokens it reads (`context`).
 
-    `sentence` says how a text becomes one vector, `start` is the token that a decoder with an encoder begins with.
+    `sentence` says how a text becomes one vector, `start` is the token that a decoder with an encoder begins with, `task`
+    what the model was trained to answer.
     """
 
     def __init__(
         self, network: NetworkModule | NGram, tokenizer: Tokenizer, context: int | None, *,
-        sentence: Sentence | None = None, start: int | None = None,
+        sentence: Sentence | None = None, start: int | None = None, task: TaskConfig | None = None,
     ):  # fmt: skip
         self.network, self.tokenizer, self.context = network, tokenizer, context
-        self.sentence, self.start = sentence, start
+        self.sentence, self.start, self.task = sentence, start, task
         self.prefixes: Prefixes | None = None
         self._drafts: dict[Path, LanguageModel] = {}
         if isinstance(network, NetworkModule):
@@ -79,7 +83,9 @@ class LanguageModel:
                 "they do not belong together"
             )
         context, start = stored_context(folder, network), stored_start(folder)
-        return cls(network, tokenizer, context, sentence=read_sentence(folder), start=start)
+        return cls(
+            network, tokenizer, context, sentence=read_sentence(folder), start=start, task=stored_task(folder, network)
+        )
 
     @classmethod
     def _with_adapter(cls, path: Path) -> LanguageModel:
@@ -116,7 +122,10 @@ class LanguageModel:
             write_model(network, folder, special_ids=ids, context=self.context)
             if self.sentence is not None:
                 write_sentence(self.sentence, folder, self.network.config.hidden_size)
-        self.tokenizer.save(folder)
+        tokenizer = self.tokenizer if self.task is None else self.tokenizer.with_frame()
+        tokenizer.save(folder)
+        if self.task is not None:
+            write_task(self.task, folder)
         start = {} if self.start is None else {"decoder_start_token_id": self.start}
         write_json(folder / CONTEXT_FILE, {"context": self.context, **start})
 
@@ -166,6 +175,26 @@ class LanguageModel:
         Raises InputError for a text without a gap, and for a model that cannot fill one.
         """
         return fill(self.network, self.tokenizer, text, gap=gap, top=top, settings=settings, start=self.start)
+
+    def predict(self, texts: str | Sequence[str], **changes: object) -> Any:
+        """The answers of the task that the model was trained for: one for a text, a list for a list.
+
+        `changes` are keys of the task, such as `too_long="truncate"`. Raises InputError for a model without a task.
+        """
+        task = self.trained_task(changes)
+        answers = task.answer(
+            self._module("answer"), task.config.records_of([texts] if isinstance(texts, str) else texts)
+        )
+        return answers[0] if isinstance(texts, str) else answers
+
+    def trained_task(self, changes: Mapping[str, object] | None = None) -> BuiltTask:
+        """The task of the model. Raises InputError for a model without one, ConfigError for changes that are none."""
+        if self.task is None:
+            raise InputError(
+                "this model was trained for no task: it has no labels to answer with (yuyan train with task)"
+            )
+        task = changed_task(self.task, changes or {})
+        return task.build(self.tokenizer, self.context)
 
     def keep_prefixes(self, tokens: int) -> Prefixes:
         """From now on remember beginnings of prompts, at most so many tokens, and read them only once."""

@@ -88,15 +88,16 @@ def lines(texts: Iterable[str], name: str, limit: int = RECORD) -> Iterator[str]
 # ---------------------------------------------------------------- choosing the column
 
 
-def choose_column(rows: Sequence[dict[str, Any]], wanted: str | None, name: str) -> Column:
-    """The column of the texts among the first `rows` of `name`. Raises DataError listing what there is."""
+def choose_column(
+    rows: Sequence[dict[str, Any]], wanted: str | None, name: str, key: str = "data.text_column"
+) -> Column:
+    """The column of the texts among the first `rows` of `name`, which `key` may name. Raises DataError listing what there
+    is."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     listed = ", ".join(keys[:12]) + (", ..." if len(keys) > 12 else "")
     if wanted is not None:
         if wanted not in keys:
-            raise DataError(
-                f"{name}: no column {wanted!r}{did_you_mean(wanted, keys)} (data.text_column); it has: {listed}"
-            )
+            raise DataError(f"{name}: no column {wanted!r}{did_you_mean(wanted, keys)} ({key}); it has: {listed}")
         return Column(wanted, keys.index(wanted), "given")
     texts = {key: [row[key] for row in rows if _istext_of(row.get(key))] for key in keys}
     names = {key.strip().lower(): key for key in reversed(keys) if texts[key]}
@@ -107,7 +108,7 @@ def choose_column(rows: Sequence[dict[str, Any]], wanted: str | None, name: str)
     means = sorted(((sum(map(_length, found)) / len(rows), key) for key, found in texts.items() if found), reverse=True)
     if means and means[0][0] >= 8 and (len(means) == 1 or means[0][0] >= 2 * means[1][0]):
         return Column(means[0][1], keys.index(means[0][1]), "by the length of its texts")
-    raise DataError(f"{name}: which column is the text? Say it with data.text_column=NAME; it has: {listed or 'none'}")
+    raise DataError(f"{name}: which column is the text? Say it with {key}=NAME; it has: {listed or 'none'}")
 
 
 def _istext_of(value: object) -> TypeGuard[str | list[str]]:

@@ -126,7 +126,7 @@ class Reading:
             column = json_line_column(decoded(surveyed, self.config), name, wanted)
             self._chosen(name, column)
             return json_line_rows(decoded(surveyed, self.config), name, column, self.trouble)
-        start = _start(decoded(surveyed, self.config))
+        start = start_of(decoded(surveyed, self.config))
         delimiter, column, width = csv_shape(start, name, wanted, source.format == "tsv")
         self._chosen(name, column)
         return csv_rows(decoded(surveyed, self.config), name, delimiter, column, width, self.trouble)
@@ -136,7 +136,8 @@ class Reading:
             self.columns[name] = f"{column.name} ({column.how}{'' if column.header else '; no header'})"
 
 
-def _start(texts: Iterable[str], length: int = 1 << 18) -> str:
+def start_of(texts: Iterable[str], length: int = 1 << 18) -> str:
+    """The first characters of a stream."""
     held: list[str] = []
     for text in texts:
         held.append(text)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from tempfile import SpooledTemporaryFile
-from typing import Any
+from typing import Any, NamedTuple
 
 from yuyan.config import did_you_mean
 from yuyan.errors import DataError
@@ -67,12 +67,12 @@ def _is_header(cells: list[str], wanted: str | None) -> bool:
     return not any(cell.replace(".", "").replace("-", "").isdigit() or cell[-1] in ".!?。！？" for cell in cells)
 
 
-def csv_rows(
-    texts: Iterable[str], name: str, delimiter: str, column: Column, width: int, trouble: Trouble
-) -> Iterator[Row]:
-    """The texts of a table."""
+def csv_cells(
+    texts: Iterable[str], name: str, delimiter: str, width: int, trouble: Trouble, *, header: bool
+) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a table with as many cells as it has columns, each with its number, the header left out."""
     reader = _csv_reader(texts, name, delimiter)
-    skip_header = column.header
+    skip_header = header
     while True:
         number = reader.line_num + 1
         try:
@@ -93,11 +93,42 @@ def csv_rows(
             skip_header = False
         elif len(row) != width:
             trouble.report(
-                f"{name}:{number}: {len(row)} columns, where {'the header has' if column.header else 'the first row has'} "
+                f"{name}:{number}: {len(row)} columns, where {'the header has' if header else 'the first row has'} "
                 f"{width}: a cell that holds a delimiter must be in quotation marks"
             )
-        elif (text := text_of(row[column.position], f"{name}:{number}", column.name, trouble)) is not None:
+        else:
+            yield number, row
+
+
+def csv_rows(
+    texts: Iterable[str], name: str, delimiter: str, column: Column, width: int, trouble: Trouble
+) -> Iterator[Row]:
+    """The texts of a table."""
+    for number, row in csv_cells(texts, name, delimiter, width, trouble, header=column.header):
+        if (text := text_of(row[column.position], f"{name}:{number}", column.name, trouble)) is not None:
             yield Row(text, number)
+
+
+class Columns(NamedTuple):
+    """How a table is divided: its delimiter, the names of its columns (1, 2, ... without a header)."""
+
+    delimiter: str
+    names: list[str]
+    header: bool
+
+
+def csv_columns(start: str, name: str, wanted: Collection[str], tabs: bool) -> Columns:
+    """Delimiter and columns, from the first characters of a table; a name that is `wanted` makes a header of its line."""
+    delimiter = "\t" if tabs else _delimiter(start)
+    try:
+        first: list[str] = next((row for row in _csv_reader([start], name, delimiter) if row), [])
+    except csv.Error:
+        first = next(iter(csv.reader([start.split("\n", 1)[0].rstrip("\r")], delimiter=delimiter)), [])
+    cells = [cell.strip() for cell in first]
+    if not cells:
+        raise DataError(f"{name}:1: no row of a table could be read from it; is it a {'TSV' if tabs else 'CSV'} file?")
+    header = any(cell in wanted or cell.lower() in wanted for cell in cells) or _is_header(cells, None)
+    return Columns(delimiter, cells if header else [str(number + 1) for number in range(len(cells))], header)
 
 
 # ---------------------------------------------------------------- parquet

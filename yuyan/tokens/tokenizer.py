@@ -93,6 +93,21 @@ class Tokenizer:
         end = self.special.eos if self.special.sep is None else self.special.sep
         return [i for i in (begin,) if i is not None], [i for i in (end,) if i is not None]
 
+    def with_frame(self) -> Tokenizer:
+        """The same tokenizer, whose file says what a whole text is put between, so that other programs do it too."""
+        structure = json.loads(self._content)
+        if structure.get("post_processor") is not None or not any(self.frame):
+            return self
+        begin, end = ([{"SpecialToken": {"id": self.vocabulary[i], "type_id": 0}} for i in ids] for ids in self.frame)
+        names = {self.vocabulary[i]: i for ids in self.frame for i in ids}
+        text = [{"Sequence": {"id": "A", "type_id": 0}}]
+        structure["post_processor"] = {
+            "type": "TemplateProcessing", "single": [*begin, *text, *end],
+            "pair": [*begin, *text, *end, {"Sequence": {"id": "B", "type_id": 1}}, *end],
+            "special_tokens": {name: {"id": name, "ids": [i], "tokens": [name]} for name, i in names.items()},
+        }  # fmt: skip
+        return Tokenizer(json.dumps(structure, ensure_ascii=False, indent=2), self.settings)
+
     # ------------------------------------------------------------ text to ids
 
     def encode(self, text: str) -> list[int]:

@@ -1,0 +1,171 @@
+"""What every task keeps: example -> collate -> loss -> backward, answers of its type, and a perfect answer scores 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from toy_tasks import sentences
+
+from yuyan.models.network import NetworkModule
+from yuyan.models.presets import T5, Bert, BiLstm, Gpt, Lstm
+from yuyan.models.surgery import give_labels
+from yuyan.objectives import collate
+from yuyan.tasks import BuiltTask, Classify, TaskConfig
+from yuyan.tasks.base import Answer
+from yuyan.tasks.labelled_text import Labelled
+from yuyan.tokens import Tokenizer, train_tokenizer
+from yuyan.tokens.train import CharConfig
+from yuyan.train import Learner
+
+SIZES = {"hidden_size": 16, "num_layers": 1}
+NETWORKS = {
+    "bert": Bert(**SIZES, num_heads=2, dropout=0.0), "gpt": Gpt(**SIZES, num_heads=2), "lstm": Lstm(**SIZES),
+    "bilstm": BiLstm(**SIZES), "t5": T5(**SIZES, num_heads=2),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task and its records in a language."""
+
+    config: TaskConfig
+    records: list[Any]
+    networks: Sequence[str] = tuple(NETWORKS)
+
+    @property
+    def texts(self) -> list[str]:
+        return [record.text for record in self.records]
+
+
+def moods(language: str) -> list[Labelled]:
+    return [Labelled(text, (mood,), f"toy:{i}") for i, (text, mood) in enumerate(sentences(language))]
+
+
+def topics(language: str) -> list[Labelled]:
+    return [
+        Labelled(text, tuple(sorted({mood, text[0]})), f"toy:{i}") for i, (text, mood) in enumerate(sentences(language))
+    ]
+
+
+CASES = {
+    f"{name} {language}": Case(config, make(language))
+    for language in ("en", "zh")
+    for name, config, make in (("classify", Classify(), moods), ("classify several", Classify(several=True), topics))
+}
+
+
+def built(case: Case, length: int | None = 64) -> tuple[BuiltTask, Tokenizer]:
+    tokenizer = train_tokenizer(case.texts, CharConfig())
+    return case.config.with_labels(case.records).build(tokenizer, length), tokenizer
+
+
+def network_for(task: BuiltTask, tokenizer: Tokenizer, name: str) -> NetworkModule:
+    network = NETWORKS[name].build(len(tokenizer), 0)
+    head = task.head(network)
+    assert head is not None
+    give_labels(network, head, 1)
+    return network
+
+
+PAIRS = [(case, name) for case in CASES for name in CASES[case].networks]
+
+
+@pytest.mark.parametrize(("case", "name"), PAIRS)
+def test_from_example_to_gradient(case: str, name: str) -> None:
+    task, tokenizer = built(CASES[case])
+    network = network_for(task, tokenizer, name)
+    pieces = task.items(CASES[case].records)
+    random = np.random.default_rng(0)
+    batch = collate([task.example(item, random) for item in pieces.items[:8]])
+    loss = Learner(network, task)(batch)
+    assert loss.total.shape == loss.count.shape == (8,) and bool((loss.count > 0).all())
+    loss.total.sum().backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in network.head.parameters())  # type: ignore[union-attr]
+    assert float(network.embedding.token.weight.grad.abs().sum()) > 0  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("case", "name"), PAIRS)
+def test_a_text_alone_is_answered_as_among_others(case: str, name: str) -> None:
+    """Padding changes nothing: neither the answer nor the loss."""
+    task, tokenizer = built(CASES[case])
+    network, records = network_for(task, tokenizer, name).eval(), CASES[case].records
+    mixed = [records[i] for i in (0, 1, len(records) // 2, len(records) - 1)]
+    together = task.answer(network, mixed)
+    pieces = task.items(mixed)
+    batch = collate([dict(item) for item in pieces.items])
+    with torch.no_grad():
+        losses = task.loss(network, batch).total
+        for i, record in enumerate(mixed):
+            (alone,) = task.answer(network, [record])
+            assert alone.plain().keys() == together[i].plain().keys()
+            assert numbers(alone.plain()) == pytest.approx(numbers(together[i].plain()), abs=2e-6)
+            single = task.loss(network, collate([dict(pieces.items[i])])).total
+            assert float(single) == pytest.approx(float(losses[i]), abs=1e-5)
+
+
+def numbers(value: Any) -> list[float]:
+    """All numbers in an answer."""
+    if isinstance(value, dict):
+        return [x for key in sorted(value) for x in numbers(value[key])]
+    if isinstance(value, list | tuple):
+        return [x for each in value for x in numbers(each)]
+    return [float(value)] if isinstance(value, int | float) else []
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_answer_has_its_type_and_one_for_each_record(case: str) -> None:
+    task, tokenizer = built(CASES[case])
+    network = network_for(task, tokenizer, "bert")
+    answers = task.answer(network, CASES[case].records)
+    assert len(answers) == len(CASES[case].records)
+    assert all(isinstance(each.plain(), dict) for each in answers)
+    assert {type(each) for each in answers} == {type(answers[0])}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_perfect_answer_scores_1_and_learning_gets_there(case: str) -> None:
+    """In both languages: a network that has learned its examples by heart is perfect by every measure of the task."""
+    task, tokenizer = built(CASES[case])
+    network, records = network_for(task, tokenizer, "bilstm"), CASES[case].records
+    before = next(iter(task.scores(task.answer(network, records), records, draws=0).values.values())).value
+    learner, batch = Learner(network, task), collate([dict(item) for item in task.items(records).items])
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.03)
+    for _ in range(60):
+        loss = learner(batch)
+        optimizer.zero_grad()
+        (loss.total.sum() / loss.count.sum()).backward()
+        optimizer.step()
+    found = task.scores(task.answer(network, records), records, draws=50)
+    first, *_ = found.values.values()
+    assert before < 1.0 and first.value == 1.0
+    assert all(value.value == pytest.approx(1.0) for name, value in found.values.items() if "error" not in name)
+    assert first.interval.low <= 1.0
+    assert all(row["f1"] == 1.0 for row in found.by_label.values() if row["count"])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_records_come_back_from_a_file_as_they_were(case: str) -> None:
+    config = CASES[case].config
+    for record in CASES[case].records[:5]:
+        plain = {key: list(v) if isinstance(v, tuple) else v for key, v in record._asdict().items()}
+        assert config.record(plain) == record
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_text_that_is_too_long_stops_the_run_and_says_where(case: str) -> None:
+    task, _ = built(CASES[case], length=8)
+    with pytest.raises(ValueError, match=r"toy:\d+: \d+ tokens, and the model reads 8; \d+ of 64 records are too long"):
+        task.items(CASES[case].records)
+
+
+def test_the_protocol_is_what_the_tasks_are(tmp_path: Path) -> None:
+    case = CASES["classify en"]
+    task, tokenizer = built(case)
+    answer: Answer = task.answer(network_for(task, tokenizer, "bert"), case.records[:1])[0]
+    assert answer.plain()["label"] in task.labels

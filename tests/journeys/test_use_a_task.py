@@ -1,0 +1,103 @@
+"""From a file of labelled texts to answers, by the commands alone; the folder opens in transformers."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import toy_tasks
+from toy_runs import command
+
+import yuyan
+from yuyan.commands.run import open_run
+from yuyan.errors import InputError
+
+BERT = "{kind: bert, hidden_size: 32, num_layers: 1, num_heads: 2, dropout: 0.0, initialisation: {std: 0.2}}"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("moods")
+    config = toy_tasks.config(folder, toy_tasks.moods(folder / "moods.jsonl"), "{kind: classify}", BERT)
+    assert command("train", str(config), "--out", str(folder / "run")) == 0
+    return folder / "run"
+
+
+def test_what_was_found_is_in_the_config_and_resuming_takes_it_up(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    task = open_run(run).task
+    assert task is not None
+    assert (task.text, task.label, task.labels, task.counts) == ("text", "label", ("bad", "good"), (32, 32))
+    assert command("train", str(run.parent / "run.yaml"), "--out", str(run), "--resume") == 0
+    report = (run / "report.html").read_text(encoding="utf-8")
+    assert "Which label was taken for which" in report and "Accuracy" in report
+    assert "text-classification" in (run / "model" / "README.md").read_text(encoding="utf-8")
+
+
+def test_python_command_and_transformers_say_the_same(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    transformers = pytest.importorskip("transformers")
+    model = yuyan.load(run)
+    texts = ["the room was warm", "this film was sour."]
+    verdicts = model.predict(texts)
+    assert [verdict.labels for verdict in verdicts] == [("good",), ("bad",)]
+    assert model.predict(texts[0]).labels == verdicts[0].labels
+    capfd.readouterr()
+    assert command("predict", str(run), texts[0]) == 0
+    said = json.loads(capfd.readouterr().out)
+    assert (said["text"], said["label"]) == (texts[0], "good")
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(run / "model")
+    tokens = transformers.AutoTokenizer.from_pretrained(run / "model")(texts, return_tensors="pt", padding=True)
+    tokens.pop("token_type_ids", None)
+    with torch.no_grad():
+        shares = theirs(**tokens).logits.softmax(-1)
+    for row, verdict in zip(shares, verdicts, strict=True):
+        for number, label in theirs.config.id2label.items():
+            assert float(row[int(number)]) == pytest.approx(verdict.probabilities[label], abs=1e-5)
+
+
+def test_evaluate_says_what_was_seen_in_training(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"text": "The  Room was WARM", "label": "good"}, {"text": "the room is warm today", "label": "good"},
+        {"text": "the room is cold today", "label": "odd"},
+    ]  # fmt: skip
+    path = toy_tasks.write_jsonl(run.parent / "new.jsonl", rows)
+    assert command("evaluate", str(run), str(path), "--json") == 0
+    out, err = capfd.readouterr()
+    found = json.loads(out)
+    assert "1 of 3 texts (33.3 %) stand in the training data, 1 of them word for word; the first is new.jsonl:1" in err
+    assert found["by_label"]["odd"]["recall"] == 0 and found["labels"] == ["bad", "good", "odd"]
+    assert command("evaluate", str(run), str(path)) == 0
+    assert "not in the training data" in capfd.readouterr().err
+
+
+def test_predict_reads_files_and_lines_and_writes_tables(
+    run: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run.parent / "in.csv").write_text('review,stars\nthe room was warm,5\n"a meal, or so",1\n')
+    out = run.parent / "out.csv"
+    assert command("predict", str(run), str(run.parent / "in.csv"), "--format", "csv", "--out", str(out)) == 0
+    with out.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["label"] == "good" and rows[1]["text"] == "a meal, or so"
+    assert command("predict", str(run), str(run.parent / "in.csv"), "--out", str(out)) == 2
+    assert "exists already" in capfd.readouterr().err
+    assert command("predict", str(run), "nothing.csv") == 2
+    assert "nothing.csv: no such file" in capfd.readouterr().err
+
+
+def test_a_model_without_a_task_says_so(run: Path) -> None:
+    model = yuyan.load(run)
+    model.task = None
+    with pytest.raises(InputError, match="trained for no task"):
+        model.predict("a text")
+
+
+def test_texts_that_are_too_long(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    text = "the room was warm. " * 10
+    assert command("predict", str(run), text) == 2
+    assert "the model reads 64; 1 of 1 records are too long" in capfd.readouterr().err
+    for policy in ("window", "truncate"):
+        assert command("predict", str(run), text, "--set", f"task.too_long={policy}") == 0
+        assert json.loads(capfd.readouterr().out)["label"] == "good"

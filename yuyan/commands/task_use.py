@@ -1,0 +1,175 @@
+"""Using a model with a task: `yuyan evaluate` on records whose answers are known, `yuyan predict` on any others."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+from yuyan.commands.overlap import Seen, say_overlap
+from yuyan.commands.records import FILE
+from yuyan.config import load_config
+from yuyan.console import say, table
+from yuyan.errors import DataError, InputError
+from yuyan.evaluate.quantities import interval, percent
+from yuyan.evaluate.task_score import TaskScore
+from yuyan.evaluate.wording import SHARES, terminal_name
+from yuyan.metrics.interval import DRAWS
+from yuyan.models.network import NetworkModule
+from yuyan.store import storage_errors, to_json
+from yuyan.tasks import BuiltTask
+from yuyan.tasks.language_model import LanguageModel
+from yuyan.text import DataConfig
+from yuyan.text.source import FORMATS
+from yuyan.text.survey import survey
+
+CHUNK = 1024
+"""Records that are answered together."""
+TASK = "task."
+
+
+def _settings(model: LanguageModel, paths: Sequence[Path], settings: Sequence[str]) -> tuple[BuiltTask, DataConfig]:
+    """The task with its changes, and how to read the files."""
+    assert model.task is not None
+    mine = [assignment.removeprefix(TASK) for assignment in settings if assignment.startswith(TASK)]
+    others = [assignment for assignment in settings if not assignment.startswith(TASK)]
+    config = load_config(type(model.task), None, mine, base=model.task.model_dump(mode="json")).config
+    data = load_config(DataConfig, None, others, base={"sources": [str(path) for path in paths]}).config
+    return config.build(model.tokenizer, model.context), data
+
+
+def _training_records(model_path: Path, task: BuiltTask) -> list[Any] | None:
+    """What the model was trained on, if it lies in its run."""
+    folder = model_path if (model_path / "data" / FILE).is_file() else model_path.parent
+    part = folder / "data" / "train.jsonl"
+    if not (folder / "data" / FILE).is_file() or not part.is_file():
+        return None
+    return [task.config.record(json.loads(line)) for line in part.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+# ---------------------------------------------------------------- evaluate
+
+
+def evaluate_task(
+    model: LanguageModel, model_path: Path, paths: list[Path], settings: list[str], *, as_json: bool
+) -> TaskScore:
+    """Measure on the records in `paths`, after a look whether the model was trained on them. Raises InputError, DataError."""
+    task, data = _settings(model, paths, settings)
+    files = survey(list(paths), data.encoding, replace=data.undecodable == "replace")
+    config = task.config.found(files, data)
+    records = config.read(files, data)
+    if not records:
+        raise DataError(f"{paths[0]}: no record to measure on")
+    training = _training_records(model_path, task)
+    if training is None:
+        say(f"{model_path}: its training data is not here, so it cannot be said whether it has seen these texts")
+    seen = None if training is None else say_overlap(training, records, ", ".join(map(str, paths)))
+    network = model.network
+    assert isinstance(network, NetworkModule)
+    answers = task.answer(network, records)
+    score = TaskScore.of(task.scores(answers, records, draws=DRAWS), task.counted, len(records))
+    if as_json:
+        print(to_json(score.whole()))
+        return score
+    show_score(f"{model_path} on {', '.join(map(str, paths))}", score)
+    if seen is not None and any(seen.copies) and not all(seen.copies):
+        _show_apart(task, answers, records, seen)
+    return score
+
+
+def _show_apart(task: BuiltTask, answers: Sequence[Any], records: Sequence[Any], seen: Seen) -> None:
+    """The first measure of the texts that training has, and of those that it has not."""
+    rows = []
+    for name, wanted in (("not in the training data", False), ("in the training data", True)):
+        chosen = [i for i, copy in enumerate(seen.copies) if copy is wanted]
+        found = task.scores([answers[i] for i in chosen], [records[i] for i in chosen], draws=0)
+        measure, value = next(iter(found.values.items()))
+        rows.append([name, f"{len(chosen):,}", f"{value.value:.4f}", interval(value.interval, 4)])
+    table("", ["texts", "how many", terminal_name(measure), "95 % interval"], rows)
+
+
+def show_score(title: str, score: TaskScore) -> None:
+    """Two tables: the measures, and precision and recall by label."""
+    rows = []
+    for name in (score.measure, *score.others):
+        value = score.value if name == score.measure else score.others[name]
+        shown = percent(value, 2) if name.endswith(SHARES) else f"{value:.4f}"
+        rows.append([terminal_name(name), shown, interval(score.interval_of(name), 4)])
+    table(title, ["measure", "value", "95 % interval"], rows)
+    labels = sorted(score.by_label.items(), key=lambda item: item[1]["f1"])
+    shown_labels = labels if len(labels) <= 20 else labels[:20]
+    table(
+        "by label" if shown_labels is labels else f"the 20 worst of {len(labels)} labels",
+        ["label", "precision", "recall", "f1", "how many"],
+        [[name, *(f"{row[key]:.4f}" for key in ("precision", "recall", "f1")), f"{row['count']:,.0f}"]
+         for name, row in shown_labels],
+    )  # fmt: skip
+    say(f"{score.examples:,} records; intervals are of 95 %, by bootstrap over records, of shares by Wilson's formula")
+
+
+# ---------------------------------------------------------------- predict
+
+
+def predict_command(model_path: Path, source: str, out: Path | None, form: str, settings: list[str]) -> None:
+    """Answer a text, the lines of standard input (-), or the records of a file. Raises InputError, DataError."""
+    if form not in ("jsonl", "csv"):
+        raise InputError(f"--format: {form!r}; there are jsonl and csv")
+    model = LanguageModel.load(model_path)
+    model.trained_task()  # says so if there is none
+    path = Path(source) if source != "-" and len(source) < 4096 else None
+    is_file = path is not None and "\n" not in source and path.exists()
+    if path is not None and not is_file and path.suffix.lower() in FORMATS:
+        raise DataError(f"{source}: no such file")
+    task, data = _settings(model, [path] if is_file and path is not None else [], settings)
+    if is_file and path is not None:
+        files = survey([path], data.encoding, replace=data.undecodable == "replace")
+        config = task.config.found_texts(files, data)
+        records: Iterable[Any] = config.read(files, data, labelled=False)
+    elif source == "-":
+        records = (record for line in sys.stdin if line.strip() for record in task.config.records_of([line.strip()]))
+    else:
+        records = task.config.records_of([source])
+    network = model.network
+    assert isinstance(network, NetworkModule)
+    if out is None:
+        written = _write(sys.stdout, _answered(task, network, records), form)
+        return
+    if out.exists():
+        raise InputError(f"{out}: exists already; give another file")
+    with storage_errors(out):
+        temporary = out.with_name(out.name + ".part")
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            written = _write(file, _answered(task, network, records), form)
+        temporary.replace(out)
+    say(f"{out}: {written:,} answers")
+
+
+def _answered(task: BuiltTask, network: NetworkModule, records: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    rest = iter(records)
+    while chunk := list(islice(rest, CHUNK)):
+        for record, answer in zip(chunk, task.answer(network, chunk), strict=True):
+            yield {"text": record.text, **answer.plain()}
+
+
+def _write(file: TextIO, answers: Iterable[dict[str, Any]], form: str) -> int:
+    """One answer a line, each when it is there."""
+    count = 0
+    writer = csv.writer(file)
+    for count, answer in enumerate(answers, 1):
+        if form == "jsonl":
+            file.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        else:
+            if count == 1:
+                writer.writerow(answer)
+            writer.writerow(_cell(value) for value in answer.values())
+        if count % CHUNK == 1:
+            file.flush()
+    return count
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value

@@ -1,0 +1,43 @@
+"""How well a task is done on held-out records: the first number is what the best model is chosen by."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from yuyan.evaluate.held_out import HeldOut, number_or_none
+from yuyan.metrics.interval import Interval
+from yuyan.metrics.score import Scores
+from yuyan.objectives.base import Counted
+
+
+class TaskScore(HeldOut):
+    """What a report says of a task; `value` is its first measure, `others` the rest."""
+
+    better: ClassVar[str] = "higher"
+    intervals: dict[str, tuple[float, float]]
+    """95 %, of the others: by bootstrap over records, of shares by Wilson's formula."""
+    by_label: dict[str, dict[str, float]]
+    confusion: list[list[float]] | None
+    labels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, scores: Scores, unit: Counted, examples: int) -> TaskScore:
+        """From what a task measured."""
+        (name, first), *others = scores.values.items()
+        return cls(
+            measure=name, value=first.value, interval=first.interval,
+            others={name: value.value for name, value in others},
+            intervals={name: value.interval for name, value in others}, unit=unit, counted=scores.counted,
+            examples=examples, each=scores.each, by_label=scores.by_label, labels=scores.labels,
+            confusion=None if scores.confusion is None else scores.confusion.tolist(),
+        )  # fmt: skip
+
+    def whole(self) -> dict[str, Any]:
+        """All of it, as a report keeps it."""
+        intervals = {key: [number_or_none(x) for x in pair] for key, pair in self.intervals.items()}
+        confusion = {} if self.confusion is None else {"labels": list(self.labels), "confusion": self.confusion}
+        return {**self.plain(), "intervals": intervals, "by_label": self.by_label, **confusion}
+
+    def interval_of(self, name: str) -> Interval:
+        """The interval of any of its measures."""
+        return Interval(*(self.interval if name == self.measure else self.intervals[name]))

@@ -1,0 +1,48 @@
+"""The task of a model folder: `task.json`, or what the labels of a published model say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from yuyan.config import build, dump
+from yuyan.errors import ConfigError
+from yuyan.hub.files import read_json
+from yuyan.models.network import NetworkModule
+from yuyan.models.ngram import NGram
+from yuyan.nn.head import LabelHead
+from yuyan.store import write_json
+from yuyan.tasks import KINDS, Classify, TaskConfig
+
+FILE = "task.json"
+
+
+def stored_task(folder: Path, network: NetworkModule | NGram) -> TaskConfig | None:
+    """What the model in a folder answers; None if it has no labels. Raises DataError or ConfigError for a damaged file."""
+    if isinstance(network, NGram) or not isinstance(head := network.config.head, LabelHead):
+        return None
+    path = folder / FILE
+    if path.is_file():
+        data = read_json(path)
+        kind = KINDS.get(str(data.get("kind")))
+        if kind is None:
+            raise ConfigError(f"{path}: kind: {data.get('kind')!r} is no task; there are {', '.join(KINDS)}")
+        return build(kind, data, where=str(path))
+    return task_of_labels(head)
+
+
+def task_of_labels(head: LabelHead) -> TaskConfig | None:
+    """The task of a published model."""
+    if head.pool != "none":
+        return Classify(labels=head.labels, several=head.several)
+    return None
+
+
+def write_task(task: TaskConfig, folder: Path) -> None:
+    """Write the file. Raises StorageError."""
+    write_json(folder / FILE, dump(task))
+
+
+def changed_task(task: TaskConfig, changes: Mapping[str, object]) -> TaskConfig:
+    """The task with other keys. Raises ConfigError."""
+    return build(type(task), dump(task) | dict(changes), where="task")
