@@ -28,7 +28,10 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
     return write_shards(documents, train_tokenizer(texts, CharConfig()), tmp_path_factory.mktemp("corpus") / "shards")
 
 
-@pytest.fixture(params=["packed", "one document", "stream"])
+KINDS = ["packed", "weighted", "one document", "stream"]
+
+
+@pytest.fixture(params=KINDS)
 def rows(request: pytest.FixtureRequest, shards: Shards, tmp_path: Path) -> Packed | Stream:
     return made(request.param, shards, seed=5)
 
@@ -36,6 +39,9 @@ def rows(request: pytest.FixtureRequest, shards: Shards, tmp_path: Path) -> Pack
 def made(kind: str, shards: Shards, seed: int) -> Packed | Stream:
     if kind == "stream":
         return Stream(shards.flat, LENGTH, seed=seed)
+    if kind == "weighted":
+        weights = np.linspace(0.2, 1.8, len(shards))
+        return Packed(shards, LENGTH, seed=seed, bos=1000, eos=1001, weights=weights)
     packed = Packed(shards, LENGTH, seed=seed, bos=1000, eos=1001)
     if kind == "one document":  # shuffling documents does nothing here, yet epochs must differ
         whole = Shards(shards.folder, shards.index)
@@ -68,7 +74,7 @@ def test_each_row_comes_exactly_once_an_epoch(rows: Packed | Stream) -> None:
         assert Counter(map(bytes, of_epoch)) == Counter(map(bytes, np.ascontiguousarray(expected)))
 
 
-@pytest.mark.parametrize("kind", ["packed", "one document", "stream"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_order_differs_by_epoch_and_seed_and_not_otherwise(shards: Shards, kind: str) -> None:
     def all_rows(seed: int, epoch: int) -> bytes:
         rows = made(kind, shards, seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from yuyan.commands.augment import question_of
 from yuyan.commands.corpus import Corpus
 from yuyan.commands.records import RecordCorpus
 from yuyan.commands.run import RunConfig
@@ -27,8 +28,8 @@ def batches_for(config: RunConfig, corpus: AnyCorpus, objective: Objective, worl
         raise InputError(f"train.context: {error}") from None
     assert rows is not None
     return Batches(
-        rows, batch_rows=settings.batch_rows, micro_rows=settings.micro_rows, example=objective.example,
-        collate=collate, seed=config.seed, rank=world.rank, world_size=world.size,
+        rows, batch_rows=settings.batch_rows, micro_rows=settings.micro_rows,
+        example=question_of(config, corpus, objective), collate=collate, seed=config.seed, rank=world.rank, world_size=world.size,
     )  # fmt: skip
 
 

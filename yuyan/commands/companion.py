@@ -18,6 +18,7 @@ from yuyan.commands.pretrained import GENERATOR, Pretrained
 from yuyan.commands.records import shape_of
 from yuyan.commands.run import RunConfig
 from yuyan.commands.settings import From
+from yuyan.corpus.augment import TokenDropout
 from yuyan.errors import ConfigError, InputError
 from yuyan.hub import base_of, read_config, read_model
 from yuyan.hub.sentence import Pooling, Sentence
@@ -30,7 +31,7 @@ from yuyan.objectives.contrastive import ContrastiveObjective
 from yuyan.objectives.distil import DistilObjective
 from yuyan.objectives.fit import check_network, check_tokenizer
 from yuyan.objectives.span import SpanCorruptionObjective
-from yuyan.tasks import BuiltTask
+from yuyan.tasks import BuiltTask, Classify
 from yuyan.tasks.language_model import LanguageModel, model_folder
 from yuyan.tokens import Tokenizer, load_tokenizer
 
@@ -49,6 +50,7 @@ def check_fit(config: RunConfig) -> None:
         what = "train.epochs" if config.task is None else "a task"
         raise ConfigError(f"model.kind auto: not with {what}; choose pretrained, bert, gpt, lstm or bilstm")
     if config.task is not None:
+        _check_task_data(config)
         return
     _check_data(config)
     if isinstance(objective, ReplacedToken) and isinstance(config.adapt, Lora):
@@ -61,10 +63,24 @@ def check_fit(config: RunConfig) -> None:
         check_network(objective, read_config(model_folder(objective.teacher)))
 
 
+def _check_task_data(config: RunConfig) -> None:
+    if config.data.sampling is not None:
+        raise ConfigError("data.sampling: draws documents, not the records of a task; see task.balance")
+    if not isinstance(config.task, Classify) and any(
+        not isinstance(each, TokenDropout) for each in config.data.augment
+    ):
+        raise ConfigError("data.augment: only token_dropout keeps every answer of this task at its place")
+
+
 def _check_data(config: RunConfig) -> None:
     asked = config.objective.base if isinstance(config.objective, Distil) else config.objective
     if config.data.records is None and isinstance(asked, Preference | Ctc):
         raise ConfigError(f"objective.kind {asked.kind} learns from records, not from texts: add data.records={{}}")
+    if isinstance(asked, ReplacedToken) and any(isinstance(each, TokenDropout) for each in config.data.augment):
+        raise ConfigError(
+            "data.augment: token_dropout does not go with objective.kind replaced_token, which would learn that what was "
+            "put in is original; replace, swap and delete do"
+        )
     if config.data.records is not None:
         shape_of(config.objective)
         if isinstance(config.model, Auto):

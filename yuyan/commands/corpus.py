@@ -8,18 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from yuyan.commands.made import note, noted
 from yuyan.commands.run import RunConfig
 from yuyan.commands.settings import From, RunData
+from yuyan.console import progress, say, warn
 from yuyan.corpus import Packed, Shards, write_shards
 from yuyan.corpus.pack import packed_rows
-from yuyan.errors import DataError
-from yuyan.store import MANIFEST, remove_leftovers
+from yuyan.corpus.weight import ByQuality, Weights, backed_off, weights_of
+from yuyan.errors import CheckpointCorrupt, DataError
+from yuyan.store import MANIFEST, remove_leftovers, write_atomically
 from yuyan.text import DataConfig, Prepared, open_prepared, prepare
+from yuyan.text.quality import quality_score
 from yuyan.text.survey import survey
 from yuyan.tokens import Tokenizer, TokenizerConfig, load_tokenizer, train_tokenizer
 
 PROMPT_CHARACTERS = 40
+WEIGHTS = "weights.npy"
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class Corpus:
     test: Shards | None
     report: dict[str, Any]
     prepared: Prepared
+    weights: Weights | None = None
+    """How often each training document is read in an epoch; by default once."""
 
     @property
     def vocab_size(self) -> int:
@@ -63,7 +71,8 @@ class Corpus:
         shards, special = self.shards(split), self.tokenizer.special
         if shards is None:
             return None
-        return packed_rows(shards, special, length, seed, whole=whole)
+        weights = self.weights if split == "train" else None
+        return packed_rows(shards, special, length, seed, whole=whole, weights=weights)
 
     def describe(self) -> str:
         """What a model card says of the training data."""
@@ -116,9 +125,11 @@ def _corpus(
         if split not in prepared.splits:
             raise DataError(f"{prepared.folder}: there is no text for {split}; see data.split and data.validation")
     shards = {split: _shards(prepared, split, tokenizer, folder) for split in prepared.splits}
+    sampling = config.data.sampling
     return Corpus(
         tokenizer=tokenizer, tokenizer_kind=kind, train=shards["train"], validation=shards["validation"],
         test=shards.get("test"), report=corpus_summary(prepared), prepared=prepared,
+        weights=None if sampling is None else _weights(sampling, prepared, shards["train"], folder),
     )  # fmt: skip
 
 
@@ -186,6 +197,40 @@ def _shards(prepared: Prepared, split: str, tokenizer: Tokenizer, folder: Path) 
     if not (place / "index.json").is_file():
         return write_shards(prepared.documents(split), tokenizer, place)
     return Shards.open(place, tokenizer=tokenizer)
+
+
+def _weights(sampling: ByQuality, prepared: Prepared, shards: Shards, folder: Path) -> Weights:
+    """Kept in the run once they are known, so that it goes on in the same order on another machine."""
+    place = folder / "shards" / WEIGHTS
+    if not place.is_file():
+        scores, sources = _judged(prepared, len(shards))
+        found = weights_of(backed_off(scores, sources, sampling.prior), np.diff(shards.offsets), sampling)
+        low, middle, high = np.percentile(found, (10, 50, 90))
+        judged = int(np.isfinite(scores).sum())
+        if not judged:
+            warn(f"data.sampling: none of the {len(found):,} documents is long enough to be judged; all are read alike")
+        say(
+            f"sampling: {judged:,} of {len(found):,} documents judged; an epoch reads those of the lowest tenth up to "
+            f"{low:.2f} times, the middle one {middle:.2f}, those of the highest tenth from {high:.2f} times on"
+        )
+        with write_atomically(place) as temporary, temporary.open("wb") as file:
+            np.save(file, found, allow_pickle=False)
+    weights: Weights = np.load(place, allow_pickle=False)
+    if len(weights) != len(shards):
+        raise CheckpointCorrupt(place, f"{len(shards)} weights", f"{len(weights)}")
+    return weights
+
+
+def _judged(prepared: Prepared, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The quality score of each training document, NaN where there is none, and the number of its source."""
+    scores, sources, known = np.full(count, np.nan), np.zeros(count, np.int64), dict[str, int]()
+    with progress("judging documents", count) as bar:
+        for number, document in enumerate(prepared.documents("train")):
+            if (score := quality_score(document.text)) is not None:
+                scores[number] = score
+            sources[number] = known.setdefault(document.meta.get("source", ""), len(known))
+            bar.advance(1)
+    return scores, sources
 
 
 def corpus_summary(prepared: Prepared) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from yuyan.config import Config, Place
+from yuyan.corpus.augment import Augmentation
+from yuyan.corpus.weight import ByQuality
 from yuyan.errors import ConfigError
 from yuyan.text import DataConfig
 from yuyan.train import AdamW, Clock, Ema, NonFinite, OptimizerConfig, Penalty, Precision, Schedule, WarmupStableDecay
@@ -50,10 +52,17 @@ class RunData(DataConfig):
     """For files of records instead of texts: prompt and answer (prefix_lm); prompt, chosen and rejected (preference); query,
     document and, optional, a list of negatives (contrastive); inputs and labels (ctc). `{}` takes them as they are."""
 
+    augment: tuple[Augmentation, ...] = ()
+    """Changes at random to what is read in training, one after the other: token_dropout, delete, swap, replace."""
+    sampling: ByQuality | None = None
+    """How often documents are read: good ones more often, or null for each once an epoch."""
+
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         if bool(self.sources) == (self.prepared is not None):
             raise ValueError("give either data.sources or data.prepared")
+        if self.records is not None and self.sampling is not None:
+            raise ValueError("data.sampling draws documents; with data.records each record is read once an epoch")
         return self
 
 

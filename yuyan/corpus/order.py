@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-DOCUMENTS, ROWS, OFFSET, EXAMPLE, HELD_OUT = range(5)  # what the chance is for; each has a stream of its own
+DOCUMENTS, ROWS, OFFSET, EXAMPLE, HELD_OUT, COPIES = range(6)  # what the chance is for; each has a stream of its own
 
 
 def generator(seed: int, epoch: int, index: int, purpose: int) -> np.random.Philox:

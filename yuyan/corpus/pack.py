@@ -8,6 +8,9 @@ row goes on a little on the second lap: the few tokens after the starting place 
 
 `Stream`: one long text without documents, cut into windows from a random offset on, in a random order.
 
+With weights, an epoch joins each document as often as its weight says (`yuyan.corpus.weight`). Its ring is then a little
+longer or shorter than N, its rows are as many as always: the few tokens before the end may be left out, or read twice.
+
 Neither ever holds the tokens of an epoch: a row is gathered from the memory-mapped shards when somebody asks for it.
 
 n rows, L length, D documents.
@@ -22,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from yuyan.corpus.order import DOCUMENTS, OFFSET, ROWS, number_below, permutation
 from yuyan.corpus.shard import Shards
+from yuyan.corpus.weight import Weights, drawn
 from yuyan.errors import ConfigError, InputError
 from yuyan.tokens.special import Special
 
@@ -37,9 +41,10 @@ class RowsOfDocuments(NamedTuple):
 
 
 class _Epoch(NamedTuple):
-    """The order of one epoch. `begins` (D,) is where each document begins on the ring."""
+    """The order of one epoch. `begins` (D,) is where each document begins on the ring of `tokens`."""
 
     number: int
+    tokens: int
     documents: Ids
     begins: Ids
     rows: Ids
@@ -59,13 +64,23 @@ class _Stretches(NamedTuple):
 class Packed:
     """Rows of `length` + 1 tokens from the documents of `shards`, see above. `len()` is the rows of an epoch.
 
-    Raises InputError when the shards hold fewer tokens than one row.
+    `weights` (D,), if any, are how often each document is read in an epoch, on average. Raises InputError when the
+    shards hold fewer tokens than one row.
     """
 
-    def __init__(self, shards: Shards, length: int, *, seed: int, bos: int | None, eos: int | None):
+    def __init__(
+        self,
+        shards: Shards,
+        length: int,
+        *,
+        seed: int,
+        bos: int | None,
+        eos: int | None,
+        weights: Weights | None = None,
+    ):
         if length < 1:
             raise ConfigError(f"length: a row has at least 1 token; got {length}")
-        self.shards, self.length, self.seed, self.bos, self.eos = shards, length, seed, bos, eos
+        self.shards, self.length, self.seed, self.bos, self.eos, self.weights = shards, length, seed, bos, eos, weights
         self._before, self._after = int(bos is not None), int(eos is not None)
         self._offsets = shards.offsets
         self._sizes = np.diff(shards.offsets) + self._before + self._after
@@ -105,11 +120,14 @@ class Packed:
         """The order of an epoch; those of the last two are kept, as a batch may cross from one to the next."""
         found = self._epochs.get(number)
         if found is None:
-            documents = permutation(len(self.shards), self.seed, number, DOCUMENTS)
-            begins = np.zeros(len(documents), np.int64)
-            np.cumsum(self._sizes[documents][:-1], out=begins[1:])
+            if self.weights is None:
+                documents = permutation(len(self.shards), self.seed, number, DOCUMENTS)
+            else:
+                documents = drawn(self.weights, self.seed, number)
+            until = np.cumsum(self._sizes[documents])
+            tokens, begins = int(until[-1]), until - self._sizes[documents]
             rows = permutation(len(self), self.seed, number, ROWS)
-            found = _Epoch(number, documents, begins, rows, number_below(self.tokens, self.seed, number, OFFSET))
+            found = _Epoch(number, tokens, documents, begins, rows, number_below(tokens, self.seed, number, OFFSET))
             kept = dict(list(self._epochs.items())[-1:])
             self._epochs = kept | {number: found}  # one assignment: safe beside a reader in another thread
         return found
@@ -118,16 +136,16 @@ class Packed:
         """Which stretches of which documents the rows consist of."""
         order = self._epoch(epoch)
         chosen = _checked(indices, len(self))
-        froms = (order.start + order.rows[chosen] * self.length) % self.tokens
+        froms = (order.start + order.rows[chosen] * self.length) % order.tokens
         untils = froms + self.length + 1
         first = np.searchsorted(order.begins, froms, side="right") - 1
-        laps, rest = np.divmod(untils - 1, self.tokens)
+        laps, rest = np.divmod(untils - 1, order.tokens)
         last = np.searchsorted(order.begins, rest, side="right") - 1 + laps * len(order.begins)
         counts = last - first + 1
         number = np.arange(counts.sum()) + np.repeat(first - (np.cumsum(counts) - counts), counts)
         lap, place = np.divmod(number, len(order.begins))
         documents = order.documents[place]
-        begins = order.begins[place] + lap * self.tokens
+        begins = order.begins[place] + lap * order.tokens
         starts = np.maximum(begins, np.repeat(froms, counts))
         sizes = np.minimum(begins + self._sizes[documents], np.repeat(untils, counts)) - starts
         some = sizes > 0  # a document without text and control tokens has no place on the ring
@@ -150,7 +168,9 @@ class Packed:
         return ids.reshape(count, self.length + 1)
 
 
-def packed_rows(shards: Shards, special: Special, length: int, seed: int, *, whole: bool) -> Packed:
+def packed_rows(
+    shards: Shards, special: Special, length: int, seed: int, *, whole: bool, weights: Weights | None = None
+) -> Packed:
     """Rows of documents between the begin and end marks that a tokenizer has; unless they must be `whole`, shorter ones of
     a text too short for one. Raises InputError if there are fewer tokens than a row.
     """
@@ -159,7 +179,7 @@ def packed_rows(shards: Shards, special: Special, length: int, seed: int, *, who
     if not whole:
         marks = (bos is not None) + (eos is not None)
         length = max(1, min(length, shards.tokens + marks * len(shards) - 1))
-    return Packed(shards, length, seed=seed, bos=bos, eos=eos)
+    return Packed(shards, length, seed=seed, bos=bos, eos=eos, weights=weights)
 
 
 class Stream:

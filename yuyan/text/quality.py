@@ -61,6 +61,34 @@ def why_not(text: str, config: Quality) -> str | None:
     return None
 
 
+LIMITS = Quality()
+GOOD = Quality(letters=0.75, symbols=0.03, repeated_lines=0.0, compressed=0.4)
+"""What plain prose reaches, in English and in Chinese: from there on a signal says nothing more."""
+
+
+def quality_score(text: str, judged_from: int = LIMITS.judged_from) -> float | None:
+    """How far `text` is from the default limits of the rules: 0 at one of them, 1 where all signals are those of prose.
+
+    It is the worst signal that counts. None for a text shorter than `judged_from`, of which shares say nothing.
+    """
+    if len(text) < judged_from:
+        return None
+    counts = count_classes(text)
+    visible = max(1, len(text) - counts.spaces)
+    encoded = text.encode("utf-8", "replace")
+    return min(
+        _between((counts.letters + counts.ideographs) / visible, LIMITS.letters, GOOD.letters),
+        _between(counts.symbols / visible, LIMITS.symbols, GOOD.symbols),
+        _between(_repeated_lines(text), LIMITS.repeated_lines, GOOD.repeated_lines),
+        _between(len(zlib.compress(encoded, 1)) / len(encoded), LIMITS.compressed, GOOD.compressed),
+    )
+
+
+def _between(value: float, limit: float, good: float) -> float:
+    """0 at the limit and beyond, 1 at what is good and beyond, on a straight line."""
+    return min(1.0, max(0.0, (value - limit) / (good - limit)))
+
+
 def _repeated_lines(text: str) -> float:
     """The share of characters in lines that equal an earlier line of the same text."""
     lines = [stripped for line in text.split("\n") if (stripped := line.strip())]
