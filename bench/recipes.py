@@ -37,7 +37,7 @@ from yuyan.commands.corpus import Corpus
 from yuyan.commands.ladder import LadderOrder, prepare_corpus
 from yuyan.commands.made import MADE
 from yuyan.commands.provenance import provenance
-from yuyan.commands.recipe import Measured, gpt_run, measure_machine
+from yuyan.commands.recipe import Measured, measure_machine, rung_run
 from yuyan.commands.run import RunConfig
 from yuyan.commands.settings import EvaluateConfig, seconds_of
 from yuyan.commands.train import run_training
@@ -250,7 +250,7 @@ def done() -> list[dict[str, Any]]:
 
 def train_one(name: str, text: str, seed: int, budget: float, corpus: Corpus, machine: Measured) -> dict[str, Any]:
     """Train a variant and measure it."""
-    config = gpt_run(corpus, budget, machine, seed)
+    config = rung_run("gpt", corpus, budget, machine, seed)
     config = VARIANTS[name][1](config, corpus)
     train = config.train.model_copy(
         update={"budget": f"{budget:g}s", "clock": "cpu", "threads": 1, "save_every": "24h"}

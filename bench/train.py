@@ -32,9 +32,9 @@ import transformers
 from brown import data_folder
 
 from yuyan.corpus import Batches, Packed, write_shards
+from yuyan.models.classic import Lstm
 from yuyan.models.cost import flops_per_token
 from yuyan.models.network import Network
-from yuyan.models.presets import Lstm
 from yuyan.objectives import MaskedToken, NextToken, Objective, SpanCorruption, collate
 from yuyan.text.document import Document
 from yuyan.tokens import Tokenizer, train_tokenizer

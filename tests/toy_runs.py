@@ -14,7 +14,8 @@ import torch
 
 from yuyan.cli import main
 from yuyan.corpus import Batches, Packed, Shards, write_shards
-from yuyan.models.presets import Gpt, Lstm
+from yuyan.models.classic import Lstm, Nplm
+from yuyan.models.presets import Gpt
 from yuyan.objectives import NextToken
 from yuyan.text.document import Document
 from yuyan.tokens import Tokenizer, train_tokenizer
@@ -95,6 +96,7 @@ def toy_corpus(folder: Path) -> Toy:
 MODELS = {
     "gpt": Gpt(hidden_size=16, num_layers=2, num_heads=2, dropout=0.2),
     "lstm": Lstm(hidden_size=16, num_layers=2, dropout=0.2),
+    "nplm": Nplm(hidden_size=16, embedding_size=8, dropout=0.2),
 }
 
 

@@ -83,7 +83,9 @@ def ladder(
         typer.Argument(parser=_path, help="Text: files or folders (txt, jsonl, csv, tsv, parquet; .gz .zst .zip)."),
     ],
     budget: Annotated[str, typer.Option(help="Time for the whole ladder, such as 10m.")] = "10m",
-    rungs: Annotated[str, typer.Option(help="Which rungs, separated by commas.")] = "unigram,bigram,kn5,lstm,gpt",
+    rungs: Annotated[
+        str, typer.Option(help="Of unigram, bigram, kn3, kn5, nplm, rnn, gru, lstm, gpt; with commas.")
+    ] = "unigram,bigram,kn5,lstm,gpt",
     out: Out = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Fixes everything that is drawn.")] = 0,
     resume: Resume = False,
@@ -92,7 +94,7 @@ def ladder(
         list[str] | None, typer.Option("--set", help="A key of the data config: split.kind=ordered.")
     ] = None,
 ) -> None:
-    """n-gram, LSTM and GPT on your text, under one budget, compared in bits per byte."""
+    """n-gram models and networks on your text, under one budget, compared in bits per byte."""
     from yuyan.commands import ladder as command
     from yuyan.commands.data import data_config
 
@@ -240,8 +242,17 @@ def evaluate(
     paths: Annotated[list[Path], typer.Argument(parser=_path, help="The text to measure on.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A key of the data config.")] = None,
+    mix: Annotated[Path | None, typer.Option(parser=_path, help="A second model, to be mixed with the first.")] = None,
+    mix_on: Annotated[Path | None, typer.Option(parser=_path, help="The text that its weight is chosen on.")] = None,
 ) -> None:
-    """Bits per byte and perplexity of a model on your text; of a model with a task, how well it does it."""
+    """Bits per byte and perplexity of a model on your text, alone or mixed with another; of a model with a task, how well it does it."""
+    if (mix is None) != (mix_on is None):
+        raise typer.BadParameter("--mix MODEL and --mix-on TEXT go together: the weight is chosen on the text")
+    if mix is not None and mix_on is not None:
+        from yuyan.commands.mixture import mixture_command
+
+        mixture_command(model, mix, paths, mix_on, set_ or [], as_json=as_json)
+        return
     from yuyan.commands.evaluate import evaluate_command
 
     evaluate_command(model, paths, set_ or [], as_json=as_json)

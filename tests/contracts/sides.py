@@ -10,6 +10,7 @@ from torch import Tensor
 from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.attention import Heads
 from yuyan.nn.embed import Embedding
+from yuyan.nn.feed_forward import FeedForward
 from yuyan.nn.ffn import Ffn, Gated, Mlp
 from yuyan.nn.head import LabelHead, LanguageModelHead, MaskedHead, PoolerHead, ReplacedHead
 from yuyan.nn.mask import Full, TwoSidedWindow, Window
@@ -87,6 +88,13 @@ DECODERS: dict[str, Network] = {
     "rnn": network(decoder=recurrent(cell="rnn")),
     "gru": network(decoder=recurrent(cell="gru", num_layers=1), head=LanguageModelHead(tied=False)),
     "lstm": network(decoder=recurrent(cell="lstm"), embedding=Embedding(size=10)),
+    "bengio": network(decoder=FeedForward(order=4), head=LanguageModelHead(tied=False, bias=True)),
+    "bengio, direct": network(
+        decoder=FeedForward(order=3, direct=True),
+        embedding=Embedding(size=5),
+        head=LanguageModelHead(tied=False, bias=True),
+    ),
+    "neural bigram": network(decoder=FeedForward(order=2)),
 }
 ENCODERS: dict[str, Network] = {
     "bert": network(

@@ -13,7 +13,8 @@ import torch
 from toy_tasks import sentences
 
 from yuyan.models.network import NetworkModule
-from yuyan.models.presets import T5, Bert, BiLstm, Gpt, Lstm
+from yuyan.models.classic import BiLstm, Lstm
+from yuyan.models.presets import T5, Bert, Gpt
 from yuyan.models.surgery import give_labels
 from yuyan.objectives import collate
 from yuyan.tasks import BuiltTask, Classify, TaskConfig

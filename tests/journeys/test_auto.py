@@ -12,7 +12,8 @@ from yuyan.commands.run import create_run, open_run, read_run_config
 from yuyan.commands.train import settle, train_command
 from yuyan.config import to_yaml
 from yuyan.errors import ConfigError, InputError
-from yuyan.models.presets import Auto, Gpt, Lstm
+from yuyan.models.classic import Lstm
+from yuyan.models.presets import Auto, Gpt
 
 SHORT = ("train.steps=4", "train.threads=1", "train.context=16", "train.batch_tokens=64")
 

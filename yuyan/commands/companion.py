@@ -24,7 +24,7 @@ from yuyan.hub import base_of, read_config, read_model
 from yuyan.hub.sentence import Pooling, Sentence
 from yuyan.models.network import Network, NetworkModule
 from yuyan.models.pair import Pair, share_embeddings, with_generator, with_teacher
-from yuyan.models.presets import Auto, Custom, Gpt, Lstm, longest_text
+from yuyan.models.presets import Auto, Custom, longest_text
 from yuyan.nn.adapt import Lora
 from yuyan.objectives import Ctc, Distil, Objective, Preference, ReplacedToken
 from yuyan.objectives.contrastive import ContrastiveObjective
@@ -92,7 +92,7 @@ def _planned_network(config: RunConfig) -> Network:
     if isinstance(config.model, Pretrained):
         return read_config(model_folder(config.model.path))
     if isinstance(config.model, Auto):
-        return ((config.model.gpt or Gpt()) if config.model.family == "gpt" else Lstm()).network(vocab_size=2)
+        return (config.model.named or Auto(family=config.model.family, size="tiny")).network(vocab_size=2)
     return config.model.architecture if isinstance(config.model, Custom) else config.model.network(vocab_size=2)
 
 

@@ -8,8 +8,8 @@ import torch
 
 from yuyan.console import say, warn
 from yuyan.errors import ConfigError, InputError
+from yuyan.models.classic import WordVectors
 from yuyan.models.network import NetworkModule
-from yuyan.models.presets import WordVectors
 from yuyan.tokens import Tokenizer
 from yuyan.vectors import load_vectors
 from yuyan.vectors.table import Table, table_for
@@ -37,7 +37,7 @@ def begin_with_vectors(
     if vectors.dimensions != weight.shape[1]:
         raise ConfigError(
             f"{key}: vectors of {vectors.dimensions} dimensions do not fit an embedding of {weight.shape[1]}; set "
-            f"model.embedding_size (lstm), model.hidden_size (gpt) or model.architecture.embedding.size (network) to "
+            f"model.embedding_size (lstm, gru, rnn, nplm), model.hidden_size (gpt) or model.architecture.embedding.size (network) to "
             f"{vectors.dimensions}"
         )
     table = table_for(tokenizer.vocabulary, vectors, tokenizer.pieces.control, seed)

@@ -39,15 +39,9 @@ def evaluate_command(
     model = LanguageModel.load(model_path)
     if model.task is not None:
         return evaluate_task(model, model_path, paths, settings, as_json=as_json)
-    special = model.tokenizer.special
-    if special.bos is None or special.eos is None:
-        raise InputError(f"{model_path}: its tokenizer has no begin or end mark, so documents have no probability")
-    texts = [document.text for document in read_documents(paths, data_config(paths, settings))]
-    if not texts:
-        raise DataError(f"{paths[0]}: no text to measure on")
-    documents = [np.asarray(ids, dtype=np.int64) for ids in model.tokenizer.encode_batch(texts)]
-    sizes = [len(text.encode()) for text in texts]
-    scores = score_documents(model.network, documents, sizes, bos=special.bos, eos=special.eos, context=model.context)
+    bos, eos = marks_of(model, model_path)
+    documents, sizes = read_text(model, paths, settings)
+    scores = score_documents(model.network, documents, sizes, bos=bos, eos=eos, context=model.context)
     result = summarise(scores)
     if as_json:
         print(to_json(dump(result)))
@@ -61,3 +55,20 @@ def evaluate_command(
     )  # fmt: skip
     say("perplexity is of this model's own tokens; compare models of other tokenizers by bits per byte")
     return result
+
+
+def marks_of(model: LanguageModel, path: Path) -> tuple[int, int]:
+    """The ids before and behind a document. Raises InputError where the tokenizer has none."""
+    special = model.tokenizer.special
+    if special.bos is None or special.eos is None:
+        raise InputError(f"{path}: its tokenizer has no begin or end mark, so documents have no probability")
+    return special.bos, special.eos
+
+
+def read_text(model: LanguageModel, paths: list[Path], settings: list[str]) -> tuple[list[np.ndarray], list[int]]:
+    """Documents as bare ids, and their bytes. Raises DataError if there are none."""
+    texts = [document.text for document in read_documents(paths, data_config(paths, settings))]
+    if not texts:
+        raise DataError(f"{paths[0]}: no text to measure on")
+    documents = [np.asarray(ids, dtype=np.int64) for ids in model.tokenizer.encode_batch(texts)]
+    return documents, [len(text.encode()) for text in texts]

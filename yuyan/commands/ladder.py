@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from yuyan.commands.corpus import Corpus, make_corpus
 from yuyan.commands.leaving import tidy
 from yuyan.commands.made import MADE, noted
 from yuyan.commands.provenance import provenance
-from yuyan.commands.recipe import SHORTEST_CONTEXT, Measured, gpt_run, lstm_run, measure_machine, vocabulary_for
+from yuyan.commands.recipe import SHORTEST_CONTEXT, Measured, measure_machine, rung_run, vocabulary_for
 from yuyan.commands.run import RunConfig, open_run
 from yuyan.commands.samples import samples
 from yuyan.commands.settings import RunData, TrainConfig, seconds_of
@@ -42,13 +42,13 @@ from yuyan.evaluate.terminal import ladder_table
 from yuyan.evaluate.verdict import verdict
 from yuyan.generate import Sampling
 from yuyan.models.ngram import NGram
-from yuyan.models.presets import Gpt
+from yuyan.models.presets import Family, Gpt
 from yuyan.store import claim_folder, exclusive, remove_leftovers, write_json, write_text
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.text import DataConfig
 
 NGRAMS = {"unigram": 1, "bigram": 2, "kn3": 3, "kn5": 5}
-NEURAL: dict[str, Callable[..., RunConfig]] = {"lstm": lstm_run, "gpt": gpt_run}
+NEURAL: dict[str, Family] = {"nplm": "nplm", "rnn": "rnn", "gru": "gru", "lstm": "lstm", "gpt": "gpt"}
 RUNGS = ("unigram", "bigram", "kn5", "lstm", "gpt")
 SAMPLING = Sampling(temperature=0.8, top_p=0.95, max_tokens=120)
 FOR_REPORT = 0.06  # share of the budget kept for measuring and sampling at the end
@@ -183,7 +183,7 @@ def count_rung(name: str, corpus: Corpus, out: Path) -> dict[str, Any]:
     model.save(folder / "model")
     tokens = int(corpus.train.tokens)
     record = {
-        "name": name, "title": TITLES[name], "kind": "ngram", "parameters": network.num_parameters,
+        "name": name, "title": title_for(name, corpus), "kind": "ngram", "parameters": network.num_parameters,
         "tokens_seen": tokens, "epochs": 1.0, "seconds": seconds, "tokens_per_second": tokens / max(seconds, 1e-9),
         "validation_curve": [], "training_curve": [], "stopped": "counted",
         "config": {"kind": "ngram", "order": NGRAMS[name], "smoothing": "interpolated modified Kneser-Ney"},
@@ -202,7 +202,7 @@ def neural_rung(
         return stored
     if not (folder / "run.yaml").exists():
         assert machine is not None
-        config = NEURAL[name](corpus, seconds, machine, order.seed)
+        config = rung_run(NEURAL[name], corpus, seconds, machine, order.seed)
         write_json(folder / MADE, provenance())
         write_text(folder / "run.yaml", to_yaml(config))
     config = open_run(folder)
@@ -210,7 +210,7 @@ def neural_rung(
     looks = [record for record in result.log if "validation" in record]
     steps = [record for record in result.log if "loss" in record]
     record = {
-        "name": name, "title": TITLES[name], "kind": config.model.kind, "parameters": result.parameters,
+        "name": name, "title": title_for(name, corpus), "kind": config.model.kind, "parameters": result.parameters,
         "tokens_seen": result.tokens, "epochs": result.epochs, "seconds": result.seconds,
         "tokens_per_second": result.tokens / max(result.seconds, 1e-9),
         "validation_curve": [
@@ -280,9 +280,15 @@ def _thin(records: list[dict[str, Any]], most: int = 600) -> list[dict[str, Any]
 # ---------------------------------------------------------------- the story at the end
 
 TITLES = {
-    "unigram": "unigram", "bigram": "bigram", "kn3": "Kneser-Ney 3-gram", "kn5": "Kneser-Ney 5-gram", "lstm": "LSTM",
-    "gpt": "GPT",
+    "unigram": ("unigram", "一元"), "bigram": ("bigram", "二元"), "kn3": ("Kneser-Ney 3-gram", "Kneser-Ney 三元"),
+    "kn5": ("Kneser-Ney 5-gram", "Kneser-Ney 五元"), "nplm": ("neural n-gram", "神经 n 元"), "rnn": ("RNN", "RNN"),
+    "gru": ("GRU", "GRU"), "lstm": ("LSTM", "LSTM"), "gpt": ("GPT", "GPT"),
 }  # fmt: skip
+
+
+def title_for(name: str, corpus: Corpus) -> str:
+    """What a rung is called in the language of the text."""
+    return TITLES[name][corpus.language == "zh"]
 
 
 def summary(

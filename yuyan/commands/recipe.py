@@ -11,13 +11,15 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
 from yuyan.commands.run import RunConfig
 from yuyan.commands.settings import EvaluateConfig, From, RunData, TrainConfig, seconds_of
-from yuyan.models.presets import Auto, Gpt, Lstm
+from yuyan.models.classic import Gru, Lstm, Nplm, Rnn
+from yuyan.models.cost import GATES
+from yuyan.models.presets import RECURRENT, Auto, Family, Gpt
 from yuyan.nn.initialise import Initialisation
 from yuyan.text import Prepared
 from yuyan.tokens.train import BytePairConfig
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from yuyan.commands.corpus import Corpus
 
 TOKENS_PER_WEIGHT = 5.0  # small text is read many times: a larger network and fewer readings are better
-EFFICIENCY = {"gpt": 0.25, "lstm": 0.3}  # of the measured matrix speed
+EFFICIENCY = {"gpt": 0.25, "lstm": 0.3, "gru": 0.15, "rnn": 0.15, "nplm": 0.15}  # of the measured matrix speed
 CONTEXT, SHORTEST_CONTEXT = 256, 32
 
 
@@ -92,7 +94,7 @@ def fill(config: RunConfig, corpus: Corpus, machine: Measured) -> RunConfig:
     else:
         assert settings.budget is not None
         size = _size(family, corpus, seconds_of(settings.budget), machine, config.model.weights)
-    model, rate, decay = (_gpt if family == "gpt" else _lstm)(config.model, size)
+    model, rate, decay = (_gpt if family == "gpt" else _nplm if family == "nplm" else _recurrent)(config.model, size)
     chosen = {
         "context": context, "batch_tokens": batch_tokens,
         "optimizer": AdamW(lr=rate, weight_decay=decay, beta2=0.98), "schedule": WarmupStableDecay(warmup=0.03, decay=0.5),
@@ -116,17 +118,32 @@ def _gpt(auto: Auto, size: _Size) -> tuple[Gpt, float, float]:
     """A Transformer, its learning rate and its weight decay."""
     layers = 4 if size.weights < 4e6 else 6
     hidden = min(768, max(64, round(math.sqrt(size.weights / (12 * layers)) / 32) * 32))
-    model = auto.gpt or Gpt(hidden_size=hidden, num_layers=layers, num_heads=hidden // 32)
+    model = (
+        named
+        if isinstance(named := auto.named, Gpt)
+        else Gpt(hidden_size=hidden, num_layers=layers, num_heads=hidden // 32)
+    )
     start = Initialisation(std=model.hidden_size**-0.5, embedding_std=0.02, zero_output=True)
     model = model.model_copy(update={"dropout": _dropout(size.epochs), "initialisation": start})
     return model, 4e-3 * math.sqrt(128 / model.hidden_size), 0.1 if size.epochs < 4 else 0.3
 
 
-def _lstm(auto: Auto, size: _Size) -> tuple[Lstm, float, float]:
+def _recurrent(auto: Auto, size: _Size) -> tuple[Rnn | Gru | Lstm, float, float]:
     """A recurrent network, its learning rate and its weight decay."""
-    hidden = min(1024, max(96, round(math.sqrt(size.weights / 8) / 32) * 32))
-    model = auto.lstm or Lstm(hidden_size=hidden, embedding_size=hidden, num_layers=1)
-    return model.model_copy(update={"dropout": min(0.4, 2 * _dropout(size.epochs))}), 4e-3, 0.05
+    hidden = min(1024, max(96, round(math.sqrt(size.weights / (2 * GATES[auto.family])) / 32) * 32))
+    named = auto.named
+    if not isinstance(named, Rnn | Gru | Lstm):
+        named = RECURRENT[auto.family](hidden_size=hidden, embedding_size=hidden, num_layers=1)
+    rate = 4e-3 if auto.family != "rnn" else 2e-3  # without gates a large step leaves tanh flat
+    return named.model_copy(update={"dropout": min(0.4, 2 * _dropout(size.epochs))}), rate, 0.05
+
+
+def _nplm(auto: Auto, size: _Size) -> tuple[Nplm, float, float]:
+    """A neural n-gram model, its learning rate and its weight decay."""
+    hidden = min(1024, max(96, round(math.sqrt(size.weights / 2) / 32) * 32))
+    named = auto.named
+    model = named if isinstance(named, Nplm) else Nplm(hidden_size=hidden, embedding_size=hidden // 2)
+    return model.model_copy(update={"dropout": _dropout(size.epochs)}), 4e-3, 0.05
 
 
 def _dropout(epochs: float) -> float:
@@ -141,17 +158,8 @@ def _context(corpus: Corpus) -> int:
     return context
 
 
-def gpt_run(corpus: Corpus, seconds: float, machine: Measured, seed: int) -> RunConfig:
-    """A Transformer for so much text and time, as a rung of a ladder."""
-    return _rung("gpt", corpus, seconds, machine, seed)
-
-
-def lstm_run(corpus: Corpus, seconds: float, machine: Measured, seed: int) -> RunConfig:
-    """A recurrent network for so much text and time, as a rung of a ladder."""
-    return _rung("lstm", corpus, seconds, machine, seed)
-
-
-def _rung(family: Literal["gpt", "lstm"], corpus: Corpus, seconds: float, machine: Measured, seed: int) -> RunConfig:
+def rung_run(family: Family, corpus: Corpus, seconds: float, machine: Measured, seed: int) -> RunConfig:
+    """A network of a family for so much text and time, as a rung of a ladder."""
     config = RunConfig(
         name=family, seed=seed, data=RunData(prepared=Path("../../data")), tokenizer=From(path=Path("../../tokenizer")),
         model=Auto(family=family), train=TrainConfig(budget=f"{seconds:.0f}s"), evaluate=EvaluateConfig(tokens=30_000),
@@ -162,10 +170,11 @@ def _rung(family: Literal["gpt", "lstm"], corpus: Corpus, seconds: float, machin
 def chosen(config: RunConfig, corpus: Corpus) -> str:
     """What the recipe chose, in a line."""
     model, train = config.model, config.train
-    assert isinstance(model, Gpt | Lstm)
+    assert isinstance(model, Gpt | Rnn | Gru | Lstm | Nplm)
+    layers = "" if isinstance(model, Nplm) else f"{model.num_layers} x "
     rate = f"learning rate {train.optimizer.lr:.2g}, " if hasattr(train.optimizer, "lr") else ""
     return (
         f"chosen for {corpus.train.bytes / 1e6:.2f} MB of text and {train.budget or f'{train.steps} steps'}: {model.kind} of "
-        f"{model.num_layers} x {model.hidden_size}, {corpus.vocab_size} tokens, rows of {train.context}, batches of "
+        f"{layers}{model.hidden_size}, {corpus.vocab_size} tokens, rows of {train.context}, batches of "
         f"{train.batch_tokens} tokens, {rate}dropout {model.dropout:g}; all of it is in run.yaml"
     )

@@ -33,7 +33,7 @@ from yuyan.commands.track import NoTrack, Track
 from yuyan.config import COMMAND_LINE, Config, Seed, dump, fingerprint, flatten, load_config, to_yaml
 from yuyan.errors import InputError
 from yuyan.generate.sampling import Samples
-from yuyan.models.presets import Auto, Custom, Gpt, Lstm, ModelConfig
+from yuyan.models.presets import Auto, Embedded, ModelConfig
 from yuyan.nn.adapt import Adapt, Full, Lora
 from yuyan.objectives import Distil, NextToken, ObjectiveConfig
 from yuyan.store import claim_folder, write_json, write_text
@@ -135,7 +135,7 @@ def read_run_config(given: Path | Mapping[str, Any], overrides: Sequence[str] = 
     model, tokenizer = config.model, config.tokenizer
     if isinstance(model, Pretrained):
         model = model.model_copy(update={"path": absolute(model.path, "model.path")})
-    if isinstance(model, Custom | Gpt | Lstm) and model.embedding is not None:
+    if isinstance(model, Embedded) and model.embedding is not None:
         written = "model.embedding.path" if "model.embedding.path" in origin else "model.embedding.from"
         found = model.embedding.model_copy(update={"path": absolute(model.embedding.path, written)})
         model = model.model_copy(update={"embedding": found})

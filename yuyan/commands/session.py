@@ -30,7 +30,7 @@ from yuyan.commands.watch import Watch
 from yuyan.console import Task, say, warn
 from yuyan.errors import CheckpointCorrupt, Interrupted, StorageError
 from yuyan.evaluate.wording import MEASURES, terminal_name
-from yuyan.models.presets import Custom, Gpt, Lstm, readable_context
+from yuyan.models.presets import Embedded, readable_context
 from yuyan.objectives import Objective
 from yuyan.store import (
     Newest,
@@ -65,7 +65,7 @@ class Session:
         network, self.base = start_network(config, corpus.tokenizer, noted(folder).get("base"), task)
         if self.base is not None:
             note(folder, base=self.base.sha256)
-        if isinstance(config.model, Custom | Gpt | Lstm) and (vectors := config.model.embedding) is not None:
+        if isinstance(config.model, Embedded) and (vectors := config.model.embedding) is not None:
             known = noted(folder).get("vectors")
             note(folder, vectors=begin_with_vectors(network, vectors, corpus.tokenizer, config.seed, known))
         self.context = readable_context(network.config, config.train.context)

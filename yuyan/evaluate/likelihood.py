@@ -90,31 +90,35 @@ def score_documents(
     context: int | None,
 ) -> DocumentScores:
     """Score documents (bare token ids) of `sizes` bytes. `context` tokens are seen at most; None: a carried state."""
+    each = token_log_probs(model, documents, bos=bos, eos=eos, context=context)
+    tokens = np.array([len(log_probs) for log_probs in each], dtype=np.int64)
+    return DocumentScores(
+        np.array([-total(log_probs) for log_probs in each]), tokens, np.asarray(sizes, dtype=np.int64)
+    )
+
+
+def token_log_probs(
+    model: NetworkModule | NGram, documents: Sequence[np.ndarray], *, bos: int, eos: int, context: int | None
+) -> list[np.ndarray]:
+    """log p of every token of each document (bare ids) and of its end, float64 (tokens + 1,)."""
     marked = [np.concatenate(([bos], ids, [eos])).astype(np.int64) for ids in documents]
-    if isinstance(model, NGram):
-        nats = _score_ngram(model, marked)
-    else:
-        nats = _score_network(model, marked, context)
-    tokens = np.array([len(ids) - 1 for ids in marked], dtype=np.int64)
-    return DocumentScores(np.array(nats), tokens, np.asarray(sizes, dtype=np.int64))
-
-
-def _score_ngram(model: NGram, documents: Sequence[np.ndarray]) -> list[float]:
-    starts = np.cumsum([0, *map(len, documents)])
-    each = model.log_probs_documents(np.concatenate(documents), starts)
-    return [-total(each[a + 1 : b]) for a, b in pairwise(starts)]  # the begin mark is given, not predicted
+    if not isinstance(model, NGram):
+        return _of_network(model, marked, context)
+    starts = np.cumsum([0, *map(len, marked)])
+    each = model.log_probs_documents(np.concatenate(marked), starts)
+    return [each[a + 1 : b] for a, b in pairwise(starts)]  # the begin mark is given, not predicted
 
 
 @torch.no_grad()
-def _score_network(model: NetworkModule, documents: Sequence[np.ndarray], context: int | None) -> list[float]:
+def _of_network(model: NetworkModule, documents: Sequence[np.ndarray], context: int | None) -> list[np.ndarray]:
     was_training = model.training
     model.eval()
-    parts: list[list[float]] = [[] for _ in documents]
+    parts: list[list[np.ndarray]] = [[] for _ in documents]
     runs = _carried(model, documents) if context is None else _windowed(model, documents, context)
-    for index, nats in runs:
-        parts[index].append(nats)
+    for index, log_probs in runs:  # those of a document come in the order of its tokens
+        parts[index].append(log_probs)
     model.train(was_training)
-    return [total(each) for each in parts]
+    return [np.concatenate(each) for each in parts]
 
 
 class _Window(NamedTuple):
@@ -137,7 +141,7 @@ def _windows(lengths: Sequence[int], context: int) -> list[_Window]:
     return windows
 
 
-def _windowed(model: NetworkModule, documents: Sequence[np.ndarray], context: int) -> Iterator[tuple[int, float]]:
+def _windowed(model: NetworkModule, documents: Sequence[np.ndarray], context: int) -> Iterator[tuple[int, np.ndarray]]:
     windows = sorted(_windows([len(d) for d in documents], context), key=lambda w: w.start - w.stop)
     position = 0
     while position < len(windows):
@@ -151,10 +155,12 @@ def _windowed(model: NetworkModule, documents: Sequence[np.ndarray], context: in
             # padding sits on the right: a causal network never looks there, so no mask is needed
             input_ids[row, : stop - start] = ids[start:stop]
             labels[row, first : stop - start] = ids[start + first + 1 : stop + 1]
-        yield from zip((w.document for w in group), _nats(model, model.decode(input_ids), labels), strict=True)
+        yield from zip((w.document for w in group), _log_probs(model, model.decode(input_ids), labels), strict=True)
 
 
-def _carried(model: NetworkModule, documents: Sequence[np.ndarray], chunk: int = 128) -> Iterator[tuple[int, float]]:
+def _carried(
+    model: NetworkModule, documents: Sequence[np.ndarray], chunk: int = 128
+) -> Iterator[tuple[int, np.ndarray]]:
     order = sorted(range(len(documents)), key=lambda i: -len(documents[i]))
     rows = max(1, TOKENS_AT_ONCE // chunk)
     for start in range(0, len(order), rows):
@@ -170,11 +176,12 @@ def _carried(model: NetworkModule, documents: Sequence[np.ndarray], chunk: int =
         cache = Cache()
         for part in (slice(at, at + chunk) for at in range(0, longest, chunk)):
             hidden = model.decode(input_ids[:, part], cache=cache)
-            yield from zip(group, _nats(model, hidden, labels[:, part]), strict=True)
+            yield from zip(group, _log_probs(model, hidden, labels[:, part]), strict=True)
 
 
-def _nats(model: NetworkModule, hidden: torch.Tensor, labels: torch.Tensor) -> list[float]:
+def _log_probs(model: NetworkModule, hidden: torch.Tensor, labels: torch.Tensor) -> list[np.ndarray]:
+    """Of each row, those of its labels that are scored."""
     weight, bias = model.output_projection()
     flat = model.before_projection(hidden).flatten(0, 1)
-    each = linear_cross_entropy(flat, weight, bias, labels.flatten()).view(labels.shape)
-    return [float(value) for value in each.double().sum(1)]
+    each = linear_cross_entropy(flat, weight, bias, labels.flatten()).view(labels.shape).double()
+    return [-row[scored].numpy() for row, scored in zip(each, labels != IGNORE, strict=True)]

@@ -60,8 +60,14 @@ def verdict(ladder: Mapping[str, Any]) -> list[str]:
     if rival is not None and _overlap(best.get("interval"), rival.get("interval")):
         sentences.append(_SENTENCES["overlap"][index].format(**facts))
     if falling := [title_of(rung) for rung in ranked if _falling(rung)]:
-        sentences.append(_SENTENCES["falling"][index].format(names=(" and ", " 和 ")[index].join(falling)))
+        sentences.append(_SENTENCES["falling"][index].format(names=_listed(falling, index)))
     return sentences
+
+
+def _listed(names: Sequence[str], index: int) -> str:
+    """A, B and C."""
+    comma, last = ((", ", " and "), ("、", " 和 "))[index]
+    return last.join([comma.join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def ranking(ladder: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -279,6 +279,11 @@ THEORY: tuple[tuple[str, str, str], ...] = (
         "从长上下文的每个计数里打一点折，省下的概率交给更短的上下文；在那里，一个词元的分量取决于它接过多少种不同的前文。",
     ),
     (
+        "nplm|neural(ngram|probabilisticlanguagemodel)",
+        "Learns a vector for each token and a layer over the last few of them: contexts never seen borrow from similar ones.",
+        "为每个词元学一个向量，再在最近几个向量上加一层网络：没见过的上下文也能借用相似的上下文。",
+    ),
+    (
         "rnn",
         "Carries a state from token to token instead of a fixed window, as far as its gradients reach.",
         "不用固定窗口，而是把状态一个词元一个词元地传下去，梯度能传多远就记多远。",

@@ -117,7 +117,7 @@ def _family(data: Mapping[str, Any], path: Path) -> Family:
 def _check_size(network: Network, weights: Weights, folder: Path) -> None:
     """A config cannot make us build what its files do not hold."""
     count, held = parameter_count(network), weights.elements
-    layers = [side.num_layers for side in (network.encoder, network.decoder) if side is not None]
+    layers = [getattr(side, "num_layers", 1) for side in (network.encoder, network.decoder)]
     if max(layers) > len(weights.stored) or count > 2 * held + 1_000_000:
         raise ConfigError(f"{folder / CONFIG}: describes {count:,} parameters, but the weights have {held:,}")
 

@@ -10,9 +10,10 @@ from typing import Literal
 
 from torch import nn
 
-from yuyan.models.network import Network, NetworkModule
+from yuyan.models.network import Network, NetworkModule, Side
 from yuyan.nn.attention import Heads
 from yuyan.nn.embed import Embedding
+from yuyan.nn.feed_forward import FeedForward
 from yuyan.nn.ffn import Gated, Mlp
 from yuyan.nn.head import Head, LabelHead, LanguageModelHead, MaskedHead, ReplacedHead
 from yuyan.nn.mask import Full, TwoSidedWindow, Window
@@ -40,7 +41,7 @@ def parameters_by_part(network: Network) -> dict[str, int]:
     parts = {"embedding": _embedding(network.embedding, network.vocab_size, inner)}
     for name, side in (("encoder", network.encoder), ("decoder", network.decoder)):
         if side is not None:
-            parts[name] = _stack(side, inner, hidden) if isinstance(side, Stack) else _recurrent(side, inner, hidden)
+            parts[name] = _side(side, inner, hidden)
     if network.head is not None:
         parts["head"] = _head(network.head, network.vocab_size, hidden, inner)
     return parts
@@ -74,6 +75,16 @@ def _position(position: object, size: int, heads: int) -> int:
     if isinstance(position, Learned):
         return (position.max_position_embeddings + position.offset) * size
     return position.num_buckets * heads if isinstance(position, RelativeBias) else 0
+
+
+def _side(side: Side, inner: int, hidden: int) -> int:
+    if isinstance(side, Stack):
+        return _stack(side, inner, hidden)
+    return _recurrent(side, inner, hidden) if isinstance(side, Recurrent) else _feed_forward(side, inner, hidden)
+
+
+def _feed_forward(side: FeedForward, inner: int, hidden: int) -> int:
+    return _linear((side.order - 1) * inner, side.layer_size(inner, hidden), True)
 
 
 def _stack(stack: Stack, inner: int, hidden: int) -> int:
@@ -128,8 +139,8 @@ def flops_per_token(network: Network, context: int) -> int:
     inner, hidden = network.embedding_size, network.hidden_size
     total = 0
     for side in (network.encoder, network.decoder):
-        if isinstance(side, Recurrent):
-            total += 2 * _recurrent(side, inner, hidden)
+        if isinstance(side, Recurrent | FeedForward):
+            total += 2 * _side(side, inner, hidden)
         elif side is not None:
             parts = _attention(side.heads, hidden) * (2 if side.cross else 1) + _ffn(side.ffn, hidden)
             total += 2 * side.num_layers * parts + (2 * inner * hidden if inner != hidden else 0)

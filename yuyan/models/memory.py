@@ -13,6 +13,7 @@ from typing import NamedTuple
 from yuyan.models.network import Network
 from yuyan.nn.attend import LONGEST_BLOCKED, block_size
 from yuyan.nn.attention import Heads
+from yuyan.nn.feed_forward import FeedForward
 from yuyan.nn.ffn import Gated, Mlp
 from yuyan.nn.head import LanguageModelHead, MaskedHead
 from yuyan.nn.linear_cross_entropy import chunk_tokens
@@ -97,6 +98,8 @@ def generation_memory(network: Network, parameters: int, number_bytes: int) -> G
     if isinstance(side, Stack):
         assert side.heads.head_size and side.heads.key_value_heads
         token = 2 * side.num_layers * side.heads.key_value_heads * side.heads.head_size * number_bytes
+    elif isinstance(side, FeedForward):
+        state = (side.order - 2) * network.embedding_size * number_bytes
     elif side is not None:
         state = (2 if side.cell == "lstm" else 1) * side.num_layers * network.hidden_size * number_bytes
     return GenerationMemory(parameters * number_bytes, token, state, _source(network) * number_bytes)
@@ -129,6 +132,8 @@ def activation_bytes(network: Network, rows: int, context: int, number_bytes: in
             total += side.num_layers * hidden * number_bytes + layer if recompute else side.num_layers * layer
             total += hidden * number_bytes * (2 if side.residual == "pre" else 1)
             total += _bias(side, context, number_bytes) / rows
+        elif isinstance(side, FeedForward):
+            total += _feed_forward(side, inner, hidden) * number_bytes
         elif side is not None:
             total += _recurrent(side, hidden, number_bytes)
     total += inner * number_bytes * ((1 if network.embedding.norm else 0) + (1 if network.embedding.dropout else 0))
@@ -186,6 +191,12 @@ def _recurrent(side: Recurrent, hidden: int, number_bytes: int) -> int:
     return hidden * (side.num_layers * kept + (side.num_layers - 1) * (side.dropout > 0) * number_bytes) + (
         hidden * outputs * number_bytes
     )
+
+
+def _feed_forward(side: FeedForward, inner: int, hidden: int) -> int:
+    """Numbers for each token: the vectors side by side, and the layer."""
+    layer = side.layer_size(inner, hidden)
+    return (side.order - 1) * inner + layer + hidden * (side.dropout > 0)
 
 
 def _loss(network: Network, tokens: int, number_bytes: int) -> int:

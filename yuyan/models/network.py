@@ -19,6 +19,7 @@ from yuyan.config import Config
 from yuyan.errors import InputError
 from yuyan.nn.cache import NoCache
 from yuyan.nn.embed import Embedding, EmbeddingModule
+from yuyan.nn.feed_forward import FeedForward, FeedForwardModule
 from yuyan.nn.head import Head, LabelHead, LanguageModelHead, pool
 from yuyan.nn.initialise import Initialisation, initialise
 from yuyan.nn.linear import linear
@@ -26,7 +27,7 @@ from yuyan.nn.recurrent import Recurrent, RecurrentModule
 from yuyan.nn.stack import Stack, StackModule
 from yuyan.nn.transforms import under_transform
 
-Side = Annotated[Stack | Recurrent, Field(discriminator="kind")]
+Side = Annotated[Stack | Recurrent | FeedForward, Field(discriminator="kind")]
 
 
 class Network(Config):
@@ -58,6 +59,8 @@ class Network(Config):
         for side in (self.encoder, self.decoder):
             if side is not None:
                 side.filled(self.hidden_size)
+            if isinstance(side, FeedForward):
+                side.layer_size(self.embedding_size, self.hidden_size)
         self._check_labels()
         return self
 
@@ -191,7 +194,7 @@ class NetworkModule(nn.Module):
 
     def _side(
         self,
-        side: StackModule | RecurrentModule,
+        side: StackModule | RecurrentModule | FeedForwardModule,
         input_ids: Tensor,
         attention_mask: Tensor | None,
         token_type_ids: Tensor | None,

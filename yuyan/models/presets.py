@@ -1,4 +1,4 @@
-"""Networks under the names people look for: `gpt`, `lstm`, `bilstm`, `bert`, `electra`, `t5`, and `network` for all others.
+"""Networks under the names people look for: `gpt`, `bert`, `electra`, `t5`, `network` for all others, and those of `classic`.
 
 A preset chooses the seams (norm, positions, feed-forward ...) as published models do and leaves the sizes to the user;
 `network` spells every seam.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from yuyan.config import Config, Place, config_errors
+from yuyan.config import Config, config_errors
 from yuyan.errors import ConfigError
+from yuyan.models.classic import BiLstm, Classic, Gru, Lstm, Nplm, Rnn, WordVectors
+from yuyan.models.cost import GATES
 from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.attention import Heads
 from yuyan.nn.embed import Embedding
@@ -21,19 +23,7 @@ from yuyan.nn.initialise import Initialisation
 from yuyan.nn.mask import Causal, Full
 from yuyan.nn.norm import LayerNorm, RMSNorm
 from yuyan.nn.position import Learned, RelativeBias, Rotary
-from yuyan.nn.recurrent import Recurrent
 from yuyan.nn.stack import Stack
-
-
-class WordVectors(Config):
-    """Word vectors as the first weights of the embedding, for tokenizers of words or characters."""
-
-    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
-
-    path: Place = Field(alias="from")
-    """A folder of `yuyan vectors train`, or a word2vec, .vec or GloVe file; in a config file, relative to it."""
-    frozen: bool = False
-    """Whether the vectors stay as they are."""
 
 
 class Gpt(Config):
@@ -72,74 +62,6 @@ class Gpt(Config):
         return Network(
             vocab_size=vocab_size, hidden_size=self.hidden_size, embedding=Embedding(dropout=self.dropout),
             decoder=stack, head=LanguageModelHead(tied=self.tied),
-        )  # fmt: skip
-
-    def build(self, vocab_size: int, seed: int) -> NetworkModule:
-        """A network with fresh weights."""
-        return self.network(vocab_size).build(seed, self.initialisation)
-
-
-class Lstm(Config):
-    """Long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000)."""
-
-    kind: Literal["lstm"] = "lstm"
-    hidden_size: int = Field(384, gt=0)
-    """Width of the state."""
-    embedding_size: int | None = Field(None, gt=0)
-    """Width of the token vectors; by default the hidden size."""
-    num_layers: int = Field(1, gt=0)
-    """Layers on top of each other."""
-    tied: bool = True
-    """Whether the scores use the embedding's weights (Press & Wolf 2017)."""
-    embedding: WordVectors | None = None
-    """Word vectors to begin with; tokens without one are drawn like them."""
-    dropout: float = Field(0.0, ge=0, lt=1)
-    """Share of inputs, outputs and what lies between layers that is dropped while training."""
-    initialisation: Initialisation = Initialisation(embedding_std=0.05)
-    """How the weights start."""
-
-    @config_errors("model")
-    def network(self, vocab_size: int) -> Network:
-        """Every seam spelled out. Raises ConfigError for sizes that do not fit each other."""
-        side = Recurrent(cell="lstm", num_layers=self.num_layers, dropout=self.dropout, output_dropout=self.dropout)
-        return Network(
-            vocab_size=vocab_size, hidden_size=self.hidden_size, decoder=side,
-            embedding=Embedding(size=self.embedding_size, dropout=self.dropout), head=LanguageModelHead(tied=self.tied),
-        )  # fmt: skip
-
-    def build(self, vocab_size: int, seed: int) -> NetworkModule:
-        """A network with fresh weights."""
-        return self.network(vocab_size).build(seed, self.initialisation)
-
-
-class BiLstm(Config):
-    """Two LSTMs, one of which reads backwards, for texts that are read whole (Graves & Schmidhuber 2005)."""
-
-    kind: Literal["bilstm"] = "bilstm"
-    hidden_size: int = Field(256, gt=0, multiple_of=2)
-    """Width of the state, half of it for each direction."""
-    embedding_size: int | None = Field(None, gt=0)
-    """Width of the token vectors; by default the hidden size."""
-    num_layers: int = Field(1, gt=0)
-    """Layers on top of each other."""
-    dropout: float = Field(0.3, ge=0, lt=1)
-    """Share of inputs, outputs and what lies between layers that is dropped while training."""
-    initialisation: Initialisation = Initialisation(embedding_std=0.05)
-    """How the weights start."""
-
-    @config_errors("model")
-    def network(self, vocab_size: int) -> Network:
-        """Every seam spelled out. Raises ConfigError for sizes that do not fit each other."""
-        side = Recurrent(
-            cell="lstm",
-            num_layers=self.num_layers,
-            bidirectional=True,
-            dropout=self.dropout,
-            output_dropout=self.dropout,
-        )
-        return Network(
-            vocab_size=vocab_size, hidden_size=self.hidden_size, encoder=side,
-            embedding=Embedding(size=self.embedding_size, dropout=self.dropout),
         )  # fmt: skip
 
     def build(self, vocab_size: int, seed: int) -> NetworkModule:
@@ -291,33 +213,33 @@ class Custom(Config):
 
 SIZES = {"tiny": (4, 128), "small": (6, 256), "medium": (8, 512), "large": (12, 768)}
 """Layers and width."""
+RECURRENT: dict[str, type[Rnn] | type[Gru] | type[Lstm]] = {"lstm": Lstm, "gru": Gru, "rnn": Rnn}
+
+
+Family = Literal["gpt", "lstm", "gru", "rnn", "nplm"]
 
 
 class Auto(Config):
     """A network whose size, and how it is trained, follow from the text, the time and the machine (docs/recipes.md)."""
 
     kind: Literal["auto"] = "auto"
-    family: Literal["gpt", "lstm"] = "gpt"
-    """A Transformer or a recurrent network."""
+    family: Family = "gpt"
+    """A Transformer, a recurrent network, or a neural n-gram model."""
     size: Literal["auto", "tiny", "small", "medium", "large"] = "auto"
-    """4 layers x 128, 6 x 256, 8 x 512, 12 x 768 (a recurrent network: 1 or 2 layers of twice that width); auto is
-    what can be trained best in the time."""
+    """4 layers x 128, 6 x 256, 8 x 512, 12 x 768 (a recurrent network: 1 or 2 layers of twice that width, a neural
+    n-gram model one of that width over vectors of half of it); auto is what can be trained best in the time."""
 
     @property
-    def gpt(self) -> Gpt | None:
-        """The Transformer of a named size."""
+    def named(self) -> Gpt | Classic | None:
+        """The network of a named size."""
         if self.size == "auto":
             return None
         layers, hidden = SIZES[self.size]
-        return Gpt(hidden_size=hidden, num_layers=layers, num_heads=hidden // 32)
-
-    @property
-    def lstm(self) -> Lstm | None:
-        """The recurrent network of a named size."""
-        if self.size == "auto":
-            return None
-        layers, hidden = SIZES[self.size]
-        return Lstm(hidden_size=2 * hidden, embedding_size=hidden, num_layers=1 if layers < 8 else 2)
+        if self.family == "gpt":
+            return Gpt(hidden_size=hidden, num_layers=layers, num_heads=hidden // 32)
+        if self.family == "nplm":
+            return Nplm(hidden_size=hidden, embedding_size=hidden // 2)
+        return RECURRENT[self.family](hidden_size=2 * hidden, embedding_size=hidden, num_layers=1 if layers < 8 else 2)
 
     @property
     def weights(self) -> float | None:
@@ -325,27 +247,36 @@ class Auto(Config):
         if self.size == "auto":
             return None
         layers, hidden = SIZES[self.size]
-        return 12.0 * layers * hidden**2 if self.family == "gpt" else 16.0 * hidden**2 * (1 if layers < 8 else 2)
+        if self.family == "gpt":
+            return 12.0 * layers * hidden**2
+        if self.family == "nplm":
+            return 2.0 * hidden**2
+        return 4.0 * GATES[self.family] * hidden**2 * (1 if layers < 8 else 2)
 
     def network(self, vocab_size: int) -> Network:
         """That of a named size. Raises ConfigError without one: then it depends on the text."""
-        preset = self.gpt if self.family == "gpt" else self.lstm
-        if preset is None:
+        if self.named is None:
             raise ConfigError("model.size: auto is chosen when the text is there; name a size, or another model.kind")
-        return preset.network(vocab_size)
+        return self.named.network(vocab_size)
 
     def build(self, vocab_size: int, seed: int) -> NetworkModule:
         """A network with fresh weights. Raises ConfigError without a named size."""
         return self.network(vocab_size).build(seed)
 
 
-ModelConfig = Annotated[Gpt | Lstm | BiLstm | Bert | Electra | T5 | Custom | Auto, Field(discriminator="kind")]
+ModelConfig = Annotated[
+    Gpt | Lstm | Gru | Rnn | Nplm | BiLstm | Bert | Electra | T5 | Custom | Auto, Field(discriminator="kind")
+]
+
+
+Embedded = Custom | Gpt | Nplm | Rnn | Gru | Lstm
+"""Those that can begin with word vectors."""
 
 
 def readable_context(network: Network, trained: int) -> int | None:
     """How many tokens a network can look at, trained on rows of `trained`: None where a state is carried on."""
     side = network.decoder or network.encoder
-    if isinstance(side, Recurrent):
+    if not isinstance(side, Stack):
         return None
     longest = longest_text(network)
     return trained if longest is None else min(trained, longest)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from yuyan.config import Config, did_you_mean
 from yuyan.errors import InputError
 from yuyan.nn.attention import Attention
+from yuyan.nn.feed_forward import FeedForwardModule
 from yuyan.nn.ffn import GatedModule, MlpModule
 from yuyan.nn.head import LabelHeadModule
 from yuyan.nn.recurrent import MemoryAttention, RecurrentModule
@@ -32,7 +33,7 @@ from yuyan.nn.stack import StackModule
 OWNERS: dict[str, tuple[type[nn.Module], ...]] = {
     "attention": (Attention, MemoryAttention),
     "ffn": (MlpModule, GatedModule),
-    "all": (StackModule, RecurrentModule),
+    "all": (StackModule, RecurrentModule, FeedForwardModule),
 }
 """What a target by kind means: every linear layer inside modules of these types."""
 

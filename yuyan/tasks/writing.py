@@ -18,7 +18,6 @@ from yuyan.generate.strategy import Settings, decoding
 from yuyan.models.network import Network, NetworkModule
 from yuyan.models.ngram import NGram
 from yuyan.nn.head import LabelHead, LanguageModelHead, MaskedHead
-from yuyan.nn.recurrent import Recurrent
 from yuyan.nn.stack import Stack
 from yuyan.tokens import Tokenizer
 
@@ -56,8 +55,8 @@ class Writer:
         if isinstance(network, NetworkModule) and (why := why_silent(network.config)):
             raise InputError(f"this model writes no text: {why}; use logits, hidden or embed")
         self.stack = isinstance(network, NetworkModule) and isinstance(network.config.decoder, Stack)
-        recurrent = isinstance(network, NetworkModule) and isinstance(network.config.decoder, Recurrent)
-        self.context = None if recurrent else context  # a recurrent network reads any number of tokens
+        carries = isinstance(network, NetworkModule) and not self.stack
+        self.context = None if carries else context  # a network that carries a state reads any number of tokens
 
     def engine(self) -> Engine:
         """A new engine, without requests."""

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from yuyan.evaluate.likelihood import score_documents, summarise
+from yuyan.models.classic import Lstm
 from yuyan.models.network import NetworkModule
 from yuyan.models.ngram import NGram
-from yuyan.models.presets import Gpt, Lstm
+from yuyan.models.presets import Gpt
 
 BOS, EOS, VOCAB = 0, 1, 20
 

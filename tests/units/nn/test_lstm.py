@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from yuyan.models.presets import Lstm
+from yuyan.models.classic import Lstm
 from yuyan.nn import lstm
 from yuyan.nn.lstm import LstmState
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from yuyan.models.presets import Gpt, Lstm
+from yuyan.models.classic import Lstm
+from yuyan.models.presets import Gpt
 from yuyan.train import AdamW, parameter_kinds
 from yuyan.train.optimizer import Adafactor, Muon, OptimizerConfig, Rates, Sgd
 from yuyan.train.optimizer.muon import orthogonal

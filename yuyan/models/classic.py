@@ -1,0 +1,150 @@
+"""Networks from before the Transformer under the names people look for: `nplm`, `rnn`, `gru`, `lstm`, `bilstm`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from yuyan.config import Config, Place, config_errors
+from yuyan.models.network import Network, NetworkModule
+from yuyan.nn.embed import Embedding
+from yuyan.nn.feed_forward import FeedForward
+from yuyan.nn.head import LanguageModelHead
+from yuyan.nn.initialise import Initialisation
+from yuyan.nn.recurrent import Recurrent
+
+
+class WordVectors(Config):
+    """Word vectors as the first weights of the embedding, for tokenizers of words or characters."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    path: Place = Field(alias="from")
+    """A folder of `yuyan vectors train`, or a word2vec, .vec or GloVe file; in a config file, relative to it."""
+    frozen: bool = False
+    """Whether the vectors stay as they are."""
+
+
+class Nplm(Config):
+    """The neural n-gram model (Bengio et al. 2003): one layer over the vectors of the last n - 1 tokens."""
+
+    kind: Literal["nplm"] = "nplm"
+    order: int = Field(5, ge=2)
+    """The n of the n-gram: a token is predicted from the n - 1 before it."""
+    embedding_size: int = Field(30, gt=0)
+    """Width of the token vectors (m in the paper)."""
+    hidden_size: int = Field(100, gt=0)
+    """Width of the tanh layer (h in the paper)."""
+    direct: bool = False
+    """Whether the token vectors reach the scores beside the layer too."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of token vectors and of the layer that is dropped while training."""
+    embedding: WordVectors | None = None
+    """Word vectors to begin with; tokens without one are drawn like them."""
+    initialisation: Initialisation = Initialisation(std=0.05, embedding_std=0.1)
+    """How the weights start."""
+
+    @config_errors("model")
+    def network(self, vocab_size: int) -> Network:
+        """Every seam spelled out. Raises ConfigError for sizes that do not fit each other."""
+        beside = (self.order - 1) * self.embedding_size if self.direct else 0
+        return Network(
+            vocab_size=vocab_size, hidden_size=self.hidden_size + beside,
+            embedding=Embedding(size=self.embedding_size, dropout=self.dropout),
+            decoder=FeedForward(order=self.order, direct=self.direct, dropout=self.dropout),
+            head=LanguageModelHead(tied=False, bias=True),
+        )  # fmt: skip
+
+    def build(self, vocab_size: int, seed: int) -> NetworkModule:
+        """A network with fresh weights."""
+        return self.network(vocab_size).build(seed, self.initialisation)
+
+
+class RecurrentPreset(Config):
+    """What Rnn, Gru and Lstm share: all but the cell."""
+
+    kind: Literal["rnn", "gru", "lstm"]
+    hidden_size: int = Field(384, gt=0)
+    """Width of the state."""
+    embedding_size: int | None = Field(None, gt=0)
+    """Width of the token vectors; by default the hidden size."""
+    num_layers: int = Field(1, gt=0)
+    """Layers on top of each other."""
+    tied: bool = True
+    """Whether the scores use the embedding's weights (Press & Wolf 2017)."""
+    embedding: WordVectors | None = None
+    """Word vectors to begin with; tokens without one are drawn like them."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of inputs, outputs and what lies between layers that is dropped while training."""
+    initialisation: Initialisation = Initialisation(embedding_std=0.05)
+    """How the weights start."""
+
+    @config_errors("model")
+    def network(self, vocab_size: int) -> Network:
+        """Every seam spelled out. Raises ConfigError for sizes that do not fit each other."""
+        side = Recurrent(cell=self.kind, num_layers=self.num_layers, dropout=self.dropout, output_dropout=self.dropout)
+        return Network(
+            vocab_size=vocab_size, hidden_size=self.hidden_size, decoder=side,
+            embedding=Embedding(size=self.embedding_size, dropout=self.dropout), head=LanguageModelHead(tied=self.tied),
+        )  # fmt: skip
+
+    def build(self, vocab_size: int, seed: int) -> NetworkModule:
+        """A network with fresh weights."""
+        return self.network(vocab_size).build(seed, self.initialisation)
+
+
+class Rnn(RecurrentPreset):
+    """The plain recurrent network, h = tanh(W x + U h) (Elman 1990; as a language model Mikolov et al. 2010)."""
+
+    kind: Literal["rnn"] = "rnn"
+
+
+class Gru(RecurrentPreset):
+    """Gated recurrent units (Cho et al. 2014)."""
+
+    kind: Literal["gru"] = "gru"
+
+
+class Lstm(RecurrentPreset):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000)."""
+
+    kind: Literal["lstm"] = "lstm"
+
+
+class BiLstm(Config):
+    """Two LSTMs, one of which reads backwards, for texts that are read whole (Graves & Schmidhuber 2005)."""
+
+    kind: Literal["bilstm"] = "bilstm"
+    hidden_size: int = Field(256, gt=0, multiple_of=2)
+    """Width of the state, half of it for each direction."""
+    embedding_size: int | None = Field(None, gt=0)
+    """Width of the token vectors; by default the hidden size."""
+    num_layers: int = Field(1, gt=0)
+    """Layers on top of each other."""
+    dropout: float = Field(0.3, ge=0, lt=1)
+    """Share of inputs, outputs and what lies between layers that is dropped while training."""
+    initialisation: Initialisation = Initialisation(embedding_std=0.05)
+    """How the weights start."""
+
+    @config_errors("model")
+    def network(self, vocab_size: int) -> Network:
+        """Every seam spelled out. Raises ConfigError for sizes that do not fit each other."""
+        side = Recurrent(
+            cell="lstm",
+            num_layers=self.num_layers,
+            bidirectional=True,
+            dropout=self.dropout,
+            output_dropout=self.dropout,
+        )
+        return Network(
+            vocab_size=vocab_size, hidden_size=self.hidden_size, encoder=side,
+            embedding=Embedding(size=self.embedding_size, dropout=self.dropout),
+        )  # fmt: skip
+
+    def build(self, vocab_size: int, seed: int) -> NetworkModule:
+        """A network with fresh weights."""
+        return self.network(vocab_size).build(seed, self.initialisation)
+
+
+Classic = Nplm | Rnn | Gru | Lstm
