@@ -75,7 +75,7 @@ ERRORS = [
     Planted("smoothing without its share", "nn/linear_cross_entropy.py", "trained.label_smoothing / p.shape[1]", "trained.label_smoothing", ("units/nn/test_linear_cross_entropy.py",)),
     Planted("z-loss of another sum", "nn/linear_cross_entropy.py", "p *= 1 + 2 * trained.z_loss * log_sum", "p *= 1 + trained.z_loss * log_sum", ("units/nn/test_linear_cross_entropy.py",)),
     Planted("labels not shifted", "objectives/next_token.py", '"labels": item[1:]', '"labels": item[:-1]', ("units/objectives", "contracts/test_objectives.py")),
-    Planted("bos scored", "evaluate/likelihood.py", "-total(each[a + 1 : b])", "-total(each[a:b])", ("units/evaluate", "laws/test_same_everywhere.py")),
+    Planted("bos scored", "evaluate/likelihood.py", "return [each[a + 1 : b] for a, b in pairwise(starts)]", "return [each[a:b] for a, b in pairwise(starts)]", ("units/evaluate", "laws/test_same_everywhere.py")),
     Planted("window scores a token twice", "evaluate/likelihood.py", "_Window(document, stop - context, stop, scored_from - (stop - context))", "_Window(document, stop - context, stop, scored_from - (stop - context) - 1)", ("units/evaluate",)),
     Planted("Kneser-Ney discount", "models/kneser_ney.py", "2 - 3 * y * n3 / n2", "2 - 2 * y * n3 / n2", ("units/models/test_ngram.py",)),
     Planted("top-p drops the token that reaches p", "generate/sampling.py", "before >= p", "before >= p - 0.2", ("units/generate/test_sampling.py",)),
