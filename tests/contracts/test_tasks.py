@@ -12,8 +12,8 @@ import pytest
 import torch
 from toy_tasks import sentences
 
-from yuyan.models.network import NetworkModule
 from yuyan.models.classic import BiLstm, Lstm
+from yuyan.models.network import NetworkModule
 from yuyan.models.presets import T5, Bert, Gpt
 from yuyan.models.surgery import give_labels
 from yuyan.objectives import collate
