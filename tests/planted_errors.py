@@ -80,6 +80,8 @@ ERRORS = [
     Planted("Kneser-Ney discount", "models/kneser_ney.py", "2 - 3 * y * n3 / n2", "2 - 2 * y * n3 / n2", ("units/models/test_ngram.py",)),
     Planted("top-p drops the token that reaches p", "generate/sampling.py", "before >= p", "before >= p - 0.2", ("units/generate/test_sampling.py",)),
     Planted("a pair counted from one side", "vectors/glove.py", "        if i != j:\n", "        if i != j and False:\n", ("units/vectors/test_glove.py",)),
+    Planted("squares of gradients without the rate", "vectors/glove.py", "word_sum[d] = sum_w + slope_w * slope_w", "word_sum[d] = sum_w + slope_w / rate * slope_w / rate", ("units/vectors/test_glove.py",)),
+    Planted("the bias of the word where the context's should be", "vectors/glove.py", "biases[i, 0] + biases[j, 2] - log", "biases[i, 0] + biases[j, 0] - log", ("units/vectors/test_glove.py",)),
     Planted("merged runs keep only the first count", "vectors/glove.py", 'np.add.reduceat(both["count"][order], begin)', 'both["count"][order][begin]', ("units/vectors/test_glove.py",)),
     Planted("subsampling forgotten", "vectors/skipgram.py", "< keep[word]", "< keep[word] + 1", ("units/vectors/test_descent.py",)),
     Planted("gradient of subwords divided", "vectors/skipgram.py", "began[d] = hidden[d] - began[d]", "began[d] = (hidden[d] - began[d]) / (high - low)", ("units/vectors/test_descent.py",)),

@@ -26,7 +26,8 @@ F = TypeVar("F", bound=Callable[..., object])
 def compiled(function: F) -> F:
     """Compile `function` for the types it is first called with; it then runs without the interpreter's lock.
 
-    Sums may be reordered (`fastmath`, but NaN and infinity keep their meaning), so that they fill the vector units.
+    Sums may be reordered (`fastmath`, but NaN and infinity keep their meaning), so that they fill the vector units. A
+    division by zero gives infinity, as in NumPy: a check of each divisor would keep a loop from the vector units.
     """
     keep = cache_folder(Path(sys.modules[function.__module__].__file__ or __file__).parent)
     settings: Any = numba.config
@@ -35,7 +36,9 @@ def compiled(function: F) -> F:
         if keep is not None and not before:  # the user's NUMBA_CACHE_DIR goes first
             settings.CACHE_DIR = str(keep)
         fast = {"reassoc", "contract", "nsz", "arcp", "afn"}
-        made: Any = numba.njit(cache=bool(keep or before), nogil=True, fastmath=fast, boundscheck=False)(function)
+        made: Any = numba.njit(
+            cache=bool(keep or before), nogil=True, fastmath=fast, boundscheck=False, error_model="numpy"
+        )(function)
         return cast(F, made)
     finally:
         settings.CACHE_DIR = before

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from yuyan.vectors.settings import Cbow, Glove, SkipGram, VectorsConfig
 from yuyan.vectors.space import SubwordTable, Vectors
 from yuyan.vectors.subword import Pieces, composed, pieces_of
 from yuyan.vectors.threads import Speed, in_parallel
+
+if TYPE_CHECKING:
+    from yuyan.vectors.glove import Prepared
 
 PIECE = 20_000
 """Words, or pairs, of a piece of work."""
@@ -155,14 +158,17 @@ def _cut(starts: NDArray[np.int64]) -> list[tuple[int, int]]:
 
 
 def _fit_glove(corpus: WordCorpus, config: VectorsConfig, model: Glove, folder: Path, threads: int) -> _Found:
-    from yuyan.vectors.glove import PAIR, Counter, fit_pairs
+    from yuyan.vectors.glove import PAIR, Counter, first_weights, fit_pairs, prepared, reader
 
     draw = np.random.default_rng(config.seed)
-    weights, squares = glove_weights(len(corpus.words), config.dimensions, draw)
-    fixed = (weights, squares, model.learning_rate, model.most, model.power)
+    table, biases = first_weights(len(corpus.words), config.dimensions, draw)
+
+    def piece(some: Prepared) -> tuple[float, int]:
+        return float(fit_pairs(*some, table, biases, np.float32(model.learning_rate))), len(some.first)
+
     with progress(COMPILING):
         Counter(model.window, 0, folder).add(corpus.tokens, corpus.starts, 0, 0)
-        _fit_part(fit_pairs, _columns(np.empty(0, PAIR)), np.empty(0, np.int64), fixed)
+        piece(prepared(np.empty(0, PAIR), model.most, model.power))
     counter = Counter(model.window, model.memory_megabytes << 20, folder, config.seed)
     with progress("counting", len(corpus.tokens)) as bar:
         counting = Speed(bar, "words/s")
@@ -170,37 +176,19 @@ def _fit_glove(corpus: WordCorpus, config: VectorsConfig, model: Glove, folder: 
             counter.add(corpus.tokens, corpus.starts, first, last)
             counting.more(int(corpus.starts[last] - corpus.starts[first]))
     counted, losses = counter.close(), []
-    with progress("training", counted.pairs * model.epochs) as bar:
+    read_all = reader(counted, model.most, model.power, draw)
+    pairs = counted.pairs
+    del counter, counted
+    with progress("training", pairs * model.epochs) as bar:
         speed = Speed(bar, "pairs/s")
         for epoch in range(model.epochs):
             cost = 0.0
-            for part in counted.parts():
-                order, columns = draw.permutation(len(part)), _columns(part)
-                cuts = [order[at : at + PIECE] for at in range(0, len(order), PIECE)]
-                for spent, read in in_parallel(
-                    [partial(_fit_part, fit_pairs, columns, o, fixed) for o in cuts], threads
-                ):
+            for part in read_all():
+                cuts = draw.permutation(range(0, len(part.first), PIECE)).tolist()
+                jobs = [partial(piece, part.cut(at, at + PIECE)) for at in cuts]
+                for spent, read in in_parallel(jobs, threads):
                     cost += spent
-                    speed.more(read, f"epoch {epoch + 1}/{model.epochs}  loss {cost / counted.pairs:.4f}")
-            losses.append(cost / counted.pairs)
-    both = weights[0] + weights[1]  # the paper's choice (section 4.2)
+                    speed.more(read, f"epoch {epoch + 1}/{model.epochs}  loss {cost / pairs:.4f}")
+            losses.append(cost / pairs)
+    both = table[:, 0] + table[:, 2]  # the paper's choice (section 4.2)
     return _Found(np.ascontiguousarray(both[:, : config.dimensions]), losses, counting.seconds)
-
-
-def _columns(pairs: NDArray[np.void]) -> list[NDArray[Any]]:
-    return [np.ascontiguousarray(pairs[name]) for name in ("i", "j", "count")]
-
-
-def _fit_part(kernel: Any, columns: list[Any], order: NDArray[np.int64], fixed: tuple[Any, ...]) -> tuple[float, int]:
-    return float(kernel(*columns, order, *fixed)), len(order)
-
-
-def glove_weights(words: int, dimensions: int, draw: np.random.Generator) -> tuple[Any, Any]:
-    """Vectors and biases of words and contexts, even within half a unit over the dimensions, and sums of squares at 1."""
-    wide = -(-dimensions // PADDING) * PADDING
-    weights = [np.zeros((words, wide), np.float32) for _ in range(2)]
-    for matrix in weights:
-        matrix[:, :dimensions] = (draw.random((words, dimensions), np.float32) - 0.5) / dimensions
-    biases = [((draw.random(words, np.float32) - 0.5) / dimensions).astype(np.float32) for _ in range(2)]
-    everything = (*weights, *biases)
-    return everything, tuple(np.ones_like(each) for each in everything)

@@ -12,7 +12,7 @@ import pytest
 
 from yuyan.vectors import Glove, VectorsConfig
 from yuyan.vectors.corpus import encode
-from yuyan.vectors.glove import Counted, Counter, fit_pairs
+from yuyan.vectors.glove import PAIR, Counted, Counter, fit_pairs, prepared, reader
 from yuyan.vectors.train import fit
 
 
@@ -56,33 +56,57 @@ def test_counts_do_not_depend_on_memory(tmp_path: Path) -> None:
         assert read(counted) == pytest.approx(wanted, rel=1e-12)
 
 
-def weights_of(words: int, size: int) -> tuple[Any, Any]:
+def drawn(words: int, size: int) -> tuple[Any, Any]:
+    """Table (V, 4, D) and biases (V, 4) in float64, N(0, 0.3), with sums of squares from 1 on."""
     draw = np.random.default_rng(1)
-    weights = (*(draw.normal(0, 0.3, (words, size)) for _ in range(2)), *(draw.normal(0, 0.3, words) for _ in range(2)))
-    return weights, tuple(np.ones_like(each) for each in weights)
+    table, biases = draw.normal(0, 0.3, (words, 4, size)), draw.normal(0, 0.3, (words, 4))
+    table[:, 1::2], biases[:, 1::2] = 1 + table[:, 1::2] ** 2, 1 + biases[:, 1::2] ** 2
+    return table, biases
 
 
-def test_cost_and_step_are_the_papers() -> None:
-    """One pair, both ways round; the pair is beyond `most` one time, so its weight is 1."""
-    for count in (3.0, 30.0):
-        (w, u, b, c), squares = weights_of(5, 16)
-        weight, cost = min(1.0, (count / 10) ** 0.75), 0.0
-        wanted = [each.copy() for each in (w, u, b, c)]
-        sums = [np.ones_like(each) for each in wanted]
-        for i, j in ((1, 3), (3, 1)):
-            miss = wanted[0][i] @ wanted[1][j] + wanted[2][i] + wanted[3][j] - np.log(count)
-            cost += 0.5 * weight * miss**2
-            slopes = [weight * miss * wanted[1][j], weight * miss * wanted[0][i], weight * miss, weight * miss]
-            for each, total, row, slope in zip(wanted, sums, (i, j, i, j), slopes, strict=True):
-                each[row] -= 0.05 * slope / np.sqrt(total[row])
-                total[row] += slope**2
-        told = fit_pairs(
-            np.array([1], np.int32), np.array([3], np.int32), np.array([count]), np.array([0]), (w, u, b, c), squares,
-            0.05, 10.0, 0.75,
-        )  # fmt: skip
-        assert told == pytest.approx(cost, abs=1e-9)
-        for made, right in zip((w, u, b, c), wanted, strict=True):
-            np.testing.assert_allclose(made, right, atol=1e-12)
+def test_cost_and_steps_are_the_formulas() -> None:
+    """AdaGrad as the authors' program has it, written out for pairs that share words, one of them with itself, and on both
+    sides of `most`; the cost is the paper's (equation 8)."""
+    rate, most = 0.3, 10.0
+    pairs = np.array([(1, 3, 3.0), (0, 3, 30.0), (2, 2, 8.0), (1, 3, 0.5)], PAIR)
+    table, biases = drawn(5, 16)
+    wanted, bias = table.copy(), biases.copy()
+    cost = 0.0
+    for i, j, count in pairs.tolist():
+        for a, b in {(i, j): 0, (j, i): 0}:
+            weight = min(1.0, (count / most) ** 0.75)
+            miss = wanted[a, 0] @ wanted[b, 2] + bias[a, 0] + bias[b, 2] - np.log(count)
+            cost += weight * miss**2 / 2
+            slopes = [
+                (wanted, a, 0, wanted[b, 2].copy()),
+                (wanted, b, 2, wanted[a, 0].copy()),
+                (bias, a, 0, 1.0),
+                (bias, b, 2, 1.0),
+            ]
+            for where, word, side, other in slopes:
+                step = rate * weight * miss * other
+                where[word, side] -= step / np.sqrt(where[word, side + 1])
+                where[word, side + 1] += step**2
+    told = fit_pairs(*prepared(pairs, most, 0.75, np.float64), table, biases, rate)
+    assert told == pytest.approx(cost, abs=1e-9)
+    np.testing.assert_allclose(table, wanted, atol=1e-9)
+    np.testing.assert_allclose(biases, bias, atol=1e-9)
+
+
+def test_pairs_in_files_are_read_as_those_in_memory(tmp_path: Path) -> None:
+    pairs = np.array([(i, i + k, 1.0 + i * k) for i in range(40) for k in range(3)], PAIR)
+    files = [tmp_path / "a", tmp_path / "b"]
+    for file, some in zip(files, (pairs[:50], pairs[50:]), strict=True):
+        some.tofile(file)
+    draw = np.random.default_rng(0)
+    from_files = reader(Counted(files, None, len(pairs)), 10, 0.75, draw)
+    held = next(reader(Counted([], pairs, len(pairs)), 10, 0.75, draw)())
+    orders = []
+    for _ in range(2):
+        rows = np.concatenate([np.array(part) for part in from_files()], axis=1)
+        orders.append(rows[:2].T.tolist())
+        np.testing.assert_array_equal(rows[:, np.lexsort(rows[1::-1])], np.array(held))
+    assert orders[0] != orders[1]
 
 
 def test_words_with_the_same_company_are_near(tmp_path: Path) -> None:
