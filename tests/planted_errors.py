@@ -145,6 +145,8 @@ ERRORS = [
     Planted("a neural n-gram sees its tokens in another order", "nn/feed_forward.py", "for back in range(newest + 1)]", "for back in reversed(range(newest + 1))]", ("units/nn/test_feed_forward.py",)),
     Planted("the last tokens of a neural n-gram are padding", "nn/feed_forward.py", "if order is None or real is None else real.sum(1)", "if True else None", ("contracts/test_sides.py",)),
     Planted("the weight of a mixture is that of the other", "evaluate/mixture.py", "> 0:\n            low = middle", "< 0:\n            low = middle", ("units/evaluate/test_mixture.py",)),
+    Planted("draws without the correction for their proposal", "nn/sampled_softmax.py", ".float() + drawn.log_weight", ".float()", ("units/nn/test_sampled_softmax.py",)),
+    Planted("the label is counted among the draws too", "nn/sampled_softmax.py", 'masked_fill(drawn.ids == wanted[:, None], float("-inf"))', 'masked_fill(drawn.ids == -1, float("-inf"))', ("units/nn/test_sampled_softmax.py",)),
     Planted("LSTM: the gradient forgets the forget gate", "nn/lstm.py", "d_cell = d_cell * gates[t, :, 1]", "d_cell = d_cell * 1.0", ("units/nn/test_lstm.py",)),
     Planted("the same questions at no two looks", "evaluate/held_out.py", "np.random.Generator(generator(seed, 0, number, HELD_OUT))", "np.random.default_rng()", ("laws/test_every_objective.py",)),
     Planted("records in the same order each epoch", "corpus/records.py", "order = (epoch, permutation(len(self._items), self.seed, epoch, ROWS))", "order = (epoch, np.arange(len(self._items)))", ("units/corpus/test_records.py",)),

@@ -24,6 +24,7 @@ from torch import Tensor
 from yuyan.errors import DataError, InputError
 from yuyan.models.pair import Pair
 from yuyan.nn.linear_cross_entropy import CHUNK_ELEMENTS, IGNORE, PLAIN, CrossEntropy, linear_cross_entropy
+from yuyan.nn.sampled_softmax import SampledSoftmax, sampled_cross_entropy
 from yuyan.tokens.pieces import Pieces
 from yuyan.tokens.special import Special
 
@@ -125,6 +126,14 @@ def token_loss(model: LanguageNetwork, hidden: Tensor, labels: Tensor, trained: 
     weight, bias = model.output_projection()
     flat = model.before_projection(hidden).flatten(0, 1)
     each = linear_cross_entropy(flat, weight, bias, labels.flatten(), trained).view(labels.shape)
+    return Loss(each.sum(1), (labels != IGNORE).sum(1))
+
+
+def sampled_token_loss(model: LanguageNetwork, hidden: Tensor, labels: Tensor, softmax: SampledSoftmax) -> Loss:
+    """`token_loss`, estimated from the labels' scores and those of a few words that are drawn."""
+    weight, bias = model.output_projection()
+    flat = model.before_projection(hidden).flatten(0, 1)
+    each = sampled_cross_entropy(flat, weight, bias, labels.flatten(), softmax).view(labels.shape)
     return Loss(each.sum(1), (labels != IGNORE).sum(1))
 
 

@@ -11,11 +11,23 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import numpy as np
+from pydantic import model_validator
 from torch import Tensor
 
 from yuyan.config import Config
-from yuyan.nn.linear_cross_entropy import CrossEntropy
-from yuyan.objectives.base import Batch, Counted, Example, LanguageNetwork, Loss, Marks, Vocabulary, token_loss
+from yuyan.nn.linear_cross_entropy import PLAIN, CrossEntropy
+from yuyan.nn.sampled_softmax import FULL, SampledSoftmax, Softmax
+from yuyan.objectives.base import (
+    Batch,
+    Counted,
+    Example,
+    LanguageNetwork,
+    Loss,
+    Marks,
+    Vocabulary,
+    sampled_token_loss,
+    token_loss,
+)
 
 
 class NextToken(Config):
@@ -24,8 +36,16 @@ class NextToken(Config):
     kind: Literal["next_token"] = "next_token"
     cross_entropy: CrossEntropy = CrossEntropy()
     """What is trained beside the plain cross-entropy, which is what is reported."""
+    softmax: Softmax = FULL
+    """Which words are scored in training; a model is always measured by the scores of all."""
     independent: ClassVar[bool] = True
     counted: ClassVar[Counted] = "tokens"
+
+    @model_validator(mode="after")
+    def _agree(self) -> NextToken:
+        if isinstance(self.softmax, SampledSoftmax) and self.cross_entropy != PLAIN:
+            raise ValueError("softmax: sampled knows no label_smoothing or z_loss; leave objective.cross_entropy away")
+        return self
 
     def build(self, tokenizer: Vocabulary) -> NextToken:
         """Itself: it needs no control tokens."""
@@ -40,10 +60,13 @@ class NextToken(Config):
         return model.decode(batch["input_ids"], batch.get("attention_mask"))
 
     def loss(self, model: LanguageNetwork, batch: Batch) -> Loss:
-        """Total and count of the cross-entropy in nats, one pair an example."""
-        return token_loss(model, self.hidden(model, batch), batch["labels"], self.cross_entropy)
+        """Total and count of the cross-entropy in nats, one pair an example; with a sampled softmax an estimate of it."""
+        hidden = self.hidden(model, batch)
+        if isinstance(self.softmax, SampledSoftmax):
+            return sampled_token_loss(model, hidden, batch["labels"], self.softmax)
+        return token_loss(model, hidden, batch["labels"], self.cross_entropy)
 
     def marks(self, model: LanguageNetwork, batch: Batch) -> Marks:
         """The loss, and the perplexity of a token."""
-        loss = self.loss(model, batch)
+        loss = token_loss(model, self.hidden(model, batch), batch["labels"])
         return {"loss": loss, "perplexity": loss}
