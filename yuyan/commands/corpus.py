@@ -89,6 +89,12 @@ class Corpus:
         return found
 
 
+def beginning_of(corpus: object) -> str:
+    """A beginning of held-out text to try a model with; records and labelled texts have none."""
+    found = corpus.prompts(1) if isinstance(corpus, Corpus) else []
+    return " ".join(found[0].split()) if found else "Once upon a time"
+
+
 def _beginning(text: str) -> str:
     start = text.strip()[:PROMPT_CHARACTERS]
     if len(start) < PROMPT_CHARACTERS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,8 @@ class Trained:
     """What `tokens` are: tokens, or the pairs or texts that some objectives count."""
     writes: bool
     """Whether the model can be asked to write."""
+    prompt: str
+    """A beginning to try, like those of the text."""
     log: list[dict[str, Any]] = field(repr=False)
 
     def __repr__(self) -> str:
@@ -105,7 +108,7 @@ def quick(rate: float) -> str:
 
 def next_command(result: Trained) -> str:
     if result.writes:
-        return f"yuyan generate {result.folder} 'Once upon a time'"
+        return shlex.join(["yuyan", "generate", str(result.folder), result.prompt])
     if isinstance(result.validation, TaskScore):
         return f"yuyan predict {result.folder} 'a text, or a file of texts'"
     return f"yuyan evaluate {result.folder} MORE-DATA"

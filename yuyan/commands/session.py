@@ -13,6 +13,7 @@ import torch
 from yuyan.commands.batches import AnyCorpus, batches_for, plan_for
 from yuyan.commands.card import model_card
 from yuyan.commands.companion import Exact, as_saved, kept, measured_again, with_companion, write_companion
+from yuyan.commands.corpus import beginning_of
 from yuyan.commands.embedding import begin_with_vectors
 from yuyan.commands.fitting import choose_micro_rows, choose_threads, most_rows
 from yuyan.commands.interrupt import StopRequest
@@ -281,7 +282,7 @@ class Session:
             folder=self.folder, validation=validation, test=test, parameters=self.parameters, tokens=self.state.tokens,
             epochs=self.batches.passes(self.state.step), seconds=self.state.seconds,
             unit=self.objective.counted, writes=kept(trained).decoder is not None and not self.config.task,
-            log=self.log.read(),
+            prompt=beginning_of(self.corpus), log=self.log.read(),
         )  # fmt: skip
         if not self.leads:
             return result

@@ -274,7 +274,9 @@ def _left_out(given: Sequence[Line], drawn: Sequence[Line], down: Scale, languag
     said = []
     if outside:
         top = tick_label(down.high, down.high - down.low)
-        said.append(word("outside", language).format(count=outside, low=tick_label(down.low, 1), high=top))
+        said.append(
+            word("outside", language).format(count=outside, low=tick_label(down.low, down.high - down.low), high=top)
+        )
     if broken:
         said.append(word("broken", language).format(count=broken))
     return Markup('<p class="aside">{}</p>').format(" ".join(said)) if said else Markup("")
