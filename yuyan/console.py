@@ -122,15 +122,19 @@ class _Lines(Task):
         super().__init__(description, total)
         self.started = self.last = time.monotonic()
         self.every = line_seconds()
+        self.before: float | None = None  # what was done already when this task went on
 
     def _show(self) -> None:
         now = time.monotonic()
+        if self.before is None:
+            self.before = self.done
         if now - self.last < self.every:
             return
         self.last = now
         share = f" {100 * self.done / self.total:.0f} %" if self.total else f" {self.done:,.0f}"
         spent = now - self.started
-        left = f", {spent * (self.total - self.done) / self.done:.0f} s left" if self.total and self.done else ""
+        rate = (self.done - self.before) / spent
+        left = f", {(self.total - self.done) / rate:.0f} s left" if self.total and rate > 0 else ""
         say(f"{self.description}:{share} after {spent:.0f} s{left}{'  ' + self.note if self.note else ''}")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from yuyan.commands.config import show_command
-from yuyan.console import say, table
+from yuyan.console import progress, say, table
 
 
 def test_brackets_are_text(capsys: pytest.CaptureFixture[str]) -> None:
@@ -27,3 +27,14 @@ def test_every_value_says_where_it_comes_from(tmp_path: Path, capsys: pytest.Cap
     assert "a.txt" in lines["data.sources"] and "c.yaml:2" in lines["data.sources"]
     assert "default" in lines["data.encoding"] and "default" in lines["model.hidden_size"]
     assert "command line" in lines["train.clip"] and "2.0" in lines["train.clip"]
+
+
+def test_the_time_left_counts_only_what_this_session_did(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter(float(second) for second in range(0, 1000, 10))
+    monkeypatch.setattr("yuyan.console.time.monotonic", lambda: next(clock))
+    with progress("a run that goes on", 1.0) as bar:
+        for done in (0.5, 0.6):  # 10 s and 20 s after the beginning
+            bar.set(done)
+    assert "60 % after 20 s, 80 s left" in capsys.readouterr().err
