@@ -206,15 +206,22 @@ def generate(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Another key of the strategy: beams=4, repetition_penalty=1.2.")
     ] = None,
+    json_schema: Annotated[
+        str | None, typer.Option(help="Write JSON that this schema accepts: a file, or its text.")
+    ] = None,
+    regex: Annotated[str | None, typer.Option(help="Write a text that this expression matches as a whole.")] = None,
+    grammar: Annotated[
+        Path | None, typer.Option(parser=_path, help="Write a text of the grammar in this file (Lark).")
+    ] = None,
     no_echo: Annotated[bool, typer.Option("--no-echo", help="Do not print the prompt.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print texts, tokens and reasons as JSON.")] = False,
 ) -> None:
     """Continue a text, printed as it is written."""
-    from yuyan.commands.generate import generate_command
+    from yuyan.commands.generate import generate_command, shape_options
 
     options = {
         "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "n": n,
-        "stop": stop or None, "kind": kind,
+        "stop": stop or None, "kind": kind, **shape_options(json_schema, regex, grammar),
     }  # fmt: skip
     generate_command(model, prompt, options, set_ or [], echo=not no_echo, as_json=as_json)
 

@@ -10,11 +10,11 @@ from typing import Any
 from yuyan.config import parse_override
 from yuyan.console import table
 from yuyan.errors import InputError
-from yuyan.generate import decoding
+from yuyan.generate import Done, decoding
 from yuyan.generate.strategy import Settings
 from yuyan.store import to_json
 from yuyan.tasks.language_model import LanguageModel
-from yuyan.tasks.writing import texts_of
+from yuyan.tasks.writing import Completion, texts_of, why_unfinished, with_shape
 
 
 def generate_command(
@@ -31,16 +31,20 @@ def generate_command(
     if as_json:
         (found,) = model.complete([text], settings)
         print(to_json([completion._asdict() for completion in found]))
+        _refuse_unfinished(found)
     elif texts_of(settings) > 1:
         (found,) = model.complete([text], settings)
         for number, completion in enumerate(found, 1):
             _write(f"--- {number}\n{text if echo else ''}{completion.text}\n")
+        _refuse_unfinished(found)
     else:
         for number, event in enumerate(model.events(text, settings)):
             if echo and number == 0:  # by now nothing is wrong with the prompt
                 _write(text)
             _write(event.text)
         _write("\n")
+        if isinstance(event, Done) and event.valid is False:
+            raise InputError(why_unfinished(event.reason, number))
 
 
 def fill_command(path: Path, text: str, gap: str, top: int, keys: Sequence[str], *, as_json: bool) -> None:
@@ -61,6 +65,29 @@ def fill_command(path: Path, text: str, gap: str, top: int, keys: Sequence[str],
         table("candidates", ["gap", "token", "probability"], rows, left=2)
 
 
+def shape_options(schema: str | None, regex: str | None, grammar: Path | None) -> dict[str, Any]:
+    """What the text must obey, as options give it: a schema is a file or a text. Raises InputError."""
+    if schema is not None and not schema.lstrip().startswith(("{", "true", "false")):
+        schema = _content(Path(schema))
+    return {"schema": schema, "regex": regex, "grammar": None if grammar is None else _content(grammar)}
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {error.start:,}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _refuse_unfinished(found: Sequence[Completion]) -> None:
+    """Raise InputError if a text does not obey its constraint."""
+    for number, completion in enumerate(found, 1):
+        if why := completion.unfinished:
+            raise InputError(why if len(found) == 1 else f"text {number} of {len(found)}: {why}")
+
+
 def generate_settings(options: Mapping[str, Any], keys: Sequence[str]) -> Settings:
     """The strategy that options and `key=value` say. Raises ConfigError."""
     values: dict[str, Any] = {}
@@ -73,7 +100,7 @@ def generate_settings(options: Mapping[str, Any], keys: Sequence[str]) -> Settin
             if not isinstance(node, dict):
                 raise InputError(f"--set {assignment}: {parent} is given as a value already")
         node[leaf] = value
-    return decoding(values | {key: value for key, value in options.items() if value is not None})
+    return decoding(with_shape(values | {key: value for key, value in options.items() if value is not None}))
 
 
 def _standard_input() -> str:

@@ -73,6 +73,12 @@ class Finished(NamedTuple):
     written: tuple[int, ...]
     reason: Literal["stop", "length"]
     notes: Notes
+    valid: bool | None = None
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """What texts are ordered by: those that obey their constraint first."""
+        return self.valid is False, -self.score
 
 
 class Candidate(NamedTuple):
@@ -81,6 +87,8 @@ class Candidate(NamedTuple):
     beginning: Beginning
     token: int
     total: float
+    constraint: Constraint | None = None
+    """Where the text is in its grammar, behind the token."""
 
 
 @dataclass
@@ -150,8 +158,16 @@ class BeamSearch:
         for place in flat.topk(count).indices.tolist():
             row, token = divmod(place, size)
             if (total := float(totals[row][token])) != FORBIDDEN:
-                found.append(Candidate(group.open[row], token, total))
+                found.append(Candidate(group.open[row], token, total, self._followed(group.open[row], token)))
         return found
+
+    def _followed(self, beginning: Beginning, token: int) -> Constraint | None:
+        if beginning.constraint is None:
+            return None
+        constraint = beginning.constraint.copy()
+        if token not in self.start.ends:
+            constraint.take(token)
+        return constraint
 
     def _diverse(self, totals: Tensor, taken: Counter[int]) -> Tensor:
         if not taken or not self.settings.diversity:
@@ -164,6 +180,8 @@ class BeamSearch:
     def _ends(self, candidate: Candidate) -> Literal["stop", "length"] | None:
         if candidate.token in self.start.ends:
             return "stop"
+        if candidate.constraint is not None and candidate.constraint.over:
+            return "stop"
         if self.settings.stop:
             written = [*self.start.before, *candidate.beginning.written, candidate.token]
             text = self.start.tokenizer.decode(written)[len(self.start.tokenizer.decode(self.start.before)) :]
@@ -172,12 +190,10 @@ class BeamSearch:
         return "length" if self.steps == self.start.limit else None
 
     def _continued(self, candidate: Candidate, reads: Sequence[Read]) -> Beginning:
-        beginning, constraint = candidate.beginning, candidate.beginning.constraint
-        if constraint is not None:
-            constraint = constraint.copy()
-            constraint.take(candidate.token)
+        beginning = candidate.beginning
         written = (*beginning.written, candidate.token)
-        return Beginning(written, candidate.total, beginning.row, self._notes(candidate, reads), constraint)
+        notes = self._notes(candidate, reads)
+        return Beginning(written, candidate.total, beginning.row, notes, candidate.constraint)
 
     def _notes(self, candidate: Candidate, reads: Sequence[Read]) -> Notes:
         beginning, wanted = candidate.beginning, self.settings.logprobs
@@ -193,8 +209,9 @@ class BeamSearch:
         if candidate.token not in self.start.ends:
             written = (*written, candidate.token)
         score = candidate.total / self._power(self.steps)
-        group.finished.append(Finished(score, written, reason, self._notes(candidate, reads)))
-        group.finished.sort(key=lambda text: -text.score)
+        valid = None if candidate.constraint is None else candidate.constraint.complete
+        group.finished.append(Finished(score, written, reason, self._notes(candidate, reads), valid))
+        group.finished.sort(key=lambda text: text.rank)
         del group.finished[group.size :]
 
     def _settled(self, group: Group) -> bool:
@@ -212,7 +229,7 @@ class BeamSearch:
 
     def _events(self) -> list[Event]:
         """The n best texts of all groups."""
-        texts = sorted((text for group in self.groups for text in group.finished), key=lambda text: -text.score)
+        texts = sorted((text for group in self.groups for text in group.finished), key=lambda text: text.rank)
         events: list[Event] = []
         for rank, text in enumerate(texts[: self.settings.n]):
             line = self.start.line(self.settings, rank)
@@ -222,5 +239,5 @@ class BeamSearch:
                     events += line.put(token, *(text.notes[number] if text.notes else ()))
             if line.done is None:
                 events.append(line.finish(text.reason))
-            events[-1] = events[-1]._replace(score=text.score)  # type: ignore[call-arg]
+            events[-1] = events[-1]._replace(score=text.score, valid=text.valid)  # type: ignore[call-arg]
         return events or [self.start.line(self.settings).finish("forbidden")]

@@ -39,6 +39,16 @@ class Constraint(Protocol):
         """Another one at the same place."""
         ...
 
+    @property
+    def complete(self) -> bool:
+        """Whether the text may end here."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Whether the text must end here."""
+        ...
+
 
 def biased(scores: Tensor, bias: dict[int, float]) -> Tensor:
     """Scores (V,) with what is added to some."""

@@ -43,7 +43,8 @@ class Token(NamedTuple):
 
 class Done(NamedTuple):
     """A text is finished: `stop` at an end mark or a stop string, `length` at its limit, `forbidden` if the rules leave
-    no token. `text` is what still waited, `score` what texts of one request are ordered by."""
+    no token. `text` is what still waited, `score` what texts of one request are ordered by, `valid` whether the text
+    obeys its constraint, where it has one."""
 
     request: int
     reason: Reason
@@ -51,6 +52,7 @@ class Done(NamedTuple):
     sample: int = 0
     stop: str | None = None
     score: float | None = None
+    valid: bool | None = None
 
 
 Event = Token | Done
@@ -96,8 +98,9 @@ class Start:
 
     @property
     def before(self) -> Sequence[int]:
-        """What the new text is the continuation of: nothing, if the prompt is what the encoder reads."""
-        return self.prompt if self.source is None else ()
+        """What the new text is the continuation of: nothing, if the prompt is what the encoder reads, or if the new text
+        has a grammar of its own."""
+        return self.prompt if self.source is None and self.constraint is None else ()
 
     def line(self, settings: Settings, sample: int = 0, seed: int = 0, *, ranked: bool = False) -> Line:
         """A text that has not begun; `ranked` ones count their log-probabilities."""
@@ -152,6 +155,11 @@ class Line:
         """Mean log-probability of its tokens, where that is counted."""
         return self.total / max(self.count, 1)
 
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """What finished lines are ordered by: those that obey first."""
+        return self.done is not None and self.done.valid is False, -self.mean
+
     def scores(self, scores: Tensor) -> Tensor:
         """Scores (V,) of the next token after all rules."""
         return self.start.rules.apply(scores, self.written, self.constraint)
@@ -174,7 +182,7 @@ class Line:
         if self.constraint is not None:
             self.constraint.take(token)
         events: list[Event] = [Token(0, token, self._text.put(token), self.sample, logprob, top)]
-        if self._text.stopped is not None:
+        if self._text.stopped is not None or (self.constraint is not None and self.constraint.over):
             events.append(self.finish("stop"))
         elif self.left == 0:
             events.append(self.finish("length"))
@@ -184,7 +192,8 @@ class Line:
         """The end of the text."""
         rest = self._text.finish()
         stopped = self._text.stopped
-        self.done = Done(0, "stop" if stopped is not None else reason, rest, self.sample, stopped, score)
+        valid = None if self.constraint is None else self.constraint.complete and stopped is None
+        self.done = Done(0, "stop" if stopped is not None else reason, rest, self.sample, stopped, score, valid)
         return self.done
 
 
@@ -235,7 +244,7 @@ class LineSearch:
 
     def _best(self) -> list[Event]:
         """The events of the best lines, numbered by their rank."""
-        order = sorted(range(len(self.lines)), key=lambda number: -self.lines[number].mean)[: self.wanted]
+        order = sorted(range(len(self.lines)), key=lambda number: self.lines[number].rank)[: self.wanted]
         events: list[Event] = []
         for rank, number in enumerate(order):
             for event in self._events[number]:

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from yuyan.config import Config
+from yuyan.generate.shape import Shape
 
 MOST_TOKENS = 1_000_000
 MOST_TEXTS = 128
@@ -53,5 +54,7 @@ class Settings(Config):
     """No sequence of so many tokens twice in prompt and text (Paulus et al. 2018)."""
     logprobs: int | None = Field(None, ge=0, le=20)
     """Report the model's log-probability of each token, and so many of the likeliest alternatives."""
+    constraint: Shape | None = None
+    """What the whole text must obey: a JSON schema, a regular expression or a grammar."""
     overflow: Literal["error", "slide"] = "error"
     """What to do where prompt and text do not fit the context: refuse, or forget the oldest quarter again and again."""

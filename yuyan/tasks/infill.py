@@ -55,6 +55,8 @@ def fill(
         raise InputError("this model fills no gaps: it reads from left to right only; use generate")
     if not isinstance(network.config.head, MaskedHead | LanguageModelHead):
         raise InputError("this model fills no gaps: it has no scores of tokens; use logits, hidden or embed")
+    if settings is not None and settings.constraint is not None:
+        raise InputError("constraint: gaps are filled with what fits the text, and obey no grammar; leave it out")
     if network.decoder is not None:
         return _write_spans(network, tokenizer, parts, settings or Greedy(), start)
     if tokenizer.special.mask is None:

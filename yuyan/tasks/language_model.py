@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from yuyan.errors import CheckpointCorrupt, InputError
-from yuyan.generate import Event, Greedy, Request, Sampling
+from yuyan.generate import Done, Event, Greedy, Request, Sampling, Token
+from yuyan.generate.grammar import Grammars
 from yuyan.generate.prefixes import Prefixes
 from yuyan.generate.speculation import DraftModel
 from yuyan.generate.strategy import Settings
@@ -39,7 +40,7 @@ from yuyan.tasks import BuiltTask, TaskConfig
 from yuyan.tasks.embed import embed
 from yuyan.tasks.folder import changed_task, stored_task, write_task
 from yuyan.tasks.infill import GAP, Filled, fill
-from yuyan.tasks.writing import Completion, Writer, completions, settings_of
+from yuyan.tasks.writing import Completion, Writer, completions, ends_of, settings_of, why_unfinished
 from yuyan.tokens import Tokenizer, load_tokenizer
 
 CONTEXT_FILE = "yuyan.json"
@@ -60,6 +61,7 @@ class LanguageModel:
         self.sentence, self.start, self.task = sentence, start, task
         self.prefixes: Prefixes | None = None
         self._drafts: dict[Path, LanguageModel] = {}
+        self._grammars = Grammars(tokenizer, ends_of(tokenizer))
         if isinstance(network, NetworkModule):
             network.eval()
 
@@ -134,11 +136,15 @@ class LanguageModel:
     def stream(self, prompt: str, settings: Settings | None = None, **changes: object) -> Iterator[str]:
         """Continue `prompt`, piece by piece; a piece never ends inside a character, nor shows a part of a stop string.
 
-        Settings and errors are those of `generate`.
+        Settings and errors are those of `generate`; that a text ended before it obeyed is raised behind its last piece.
         """
+        count = 0
         for event in self.events(prompt, settings_of(settings, changes, one=True)):
+            count += isinstance(event, Token)
             if event.text:
                 yield event.text
+            if isinstance(event, Done) and event.valid is False:
+                raise InputError(why_unfinished(event.reason, count))
 
     def events(self, prompt: str, settings: Settings | None = None) -> Iterator[Event]:
         """The tokens themselves, and why they ended. With an encoder, `prompt` is the text that it reads.
@@ -152,7 +158,8 @@ class LanguageModel:
     def generate(self, prompt: str, settings: Settings | None = None, **changes: object) -> str:
         """The continuation of `prompt`; changes are keys of the strategy: `temperature=0.7`, `kind="beam", beams=4`.
 
-        Raises ConfigError for settings that are none, InputError for a model that cannot write or a prompt too long.
+        `schema=`, `regex=` or `grammar=` is what the text must obey. Raises ConfigError for settings that are none,
+        InputError for a model that cannot write, a prompt too long, and a text that ended before it obeyed.
         """
         return "".join(self.stream(prompt, settings, **changes))
 
@@ -161,7 +168,8 @@ class LanguageModel:
     ) -> list[list[Completion]]:
         """The texts for each prompt, as many as `n` says, with tokens, reason and log-probabilities.
 
-        At most `batch` prompts are under way at once; what is written does not depend on it. Raises as `generate`.
+        At most `batch` prompts are under way at once; what is written does not depend on it. Raises as `generate`, but
+        a text that ended before it obeyed its constraint is given, and not `valid`.
         """
         if isinstance(prompts, str) or batch < 1:
             raise InputError("prompts: expected a list of texts" if batch >= 1 else f"batch: {batch}; at least 1")
@@ -202,7 +210,14 @@ class LanguageModel:
         return self.prefixes
 
     def _writer(self) -> Writer:
-        return Writer(self.network, self.tokenizer, self.context, start=self.start, prefixes=self.prefixes)
+        return Writer(
+            self.network,
+            self.tokenizer,
+            self.context,
+            start=self.start,
+            prefixes=self.prefixes,
+            grammars=self._grammars,
+        )
 
     def _request(self, prompt: str, settings: Settings) -> Request:
         draft = None

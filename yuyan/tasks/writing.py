@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 from yuyan.errors import InputError
 from yuyan.generate import Beam, Contrastive, Done, Engine, Event, Greedy, PlainForward, Request, Sampling, Token
+from yuyan.generate.grammar import Grammars
 from yuyan.generate.guess import DraftGuesser, LookupGuesser
 from yuyan.generate.prefixes import Prefixes
+from yuyan.generate.rules import Constraint
 from yuyan.generate.search import Alternative, Guesser, Reason
 from yuyan.generate.speculation import DraftModel
 from yuyan.generate.strategy import Settings, decoding
@@ -20,6 +22,9 @@ from yuyan.models.ngram import NGram
 from yuyan.nn.head import LabelHead, LanguageModelHead, MaskedHead
 from yuyan.nn.stack import Stack
 from yuyan.tokens import Tokenizer
+
+SHAPES = {"schema": "json_schema", "regex": "regex", "grammar": "grammar"}
+"""The names by which Python gives a constraint, and its kinds."""
 
 
 class Completion(NamedTuple):
@@ -38,6 +43,13 @@ class Completion(NamedTuple):
     """The model's log-probability of each token, where asked for."""
     top: list[tuple[Alternative, ...]] | None = None
     """The likeliest tokens at each place, (id, log-probability), where asked for."""
+    valid: bool | None = None
+    """Whether the text obeys its constraint; None without one."""
+
+    @property
+    def unfinished(self) -> str | None:
+        """Why the text does not obey its constraint; None if it does, or has none."""
+        return None if self.valid is not False else why_unfinished(self.reason, len(self.ids))
 
 
 class Writer:
@@ -48,7 +60,7 @@ class Writer:
 
     def __init__(
         self, network: NetworkModule | NGram, tokenizer: Tokenizer, context: int | None, *,
-        start: int | None = None, prefixes: Prefixes | None = None,
+        start: int | None = None, prefixes: Prefixes | None = None, grammars: Grammars | None = None,
     ):  # fmt: skip
         self.network, self.tokenizer, self.start, self.prefixes = network, tokenizer, start, prefixes
         self.reads = isinstance(network, NetworkModule) and network.encoder is not None
@@ -57,14 +69,14 @@ class Writer:
         self.stack = isinstance(network, NetworkModule) and isinstance(network.config.decoder, Stack)
         carries = isinstance(network, NetworkModule) and not self.stack
         self.context = None if carries else context  # a network that carries a state reads any number of tokens
+        self.ends = ends_of(tokenizer)
+        self.grammars = grammars or Grammars(tokenizer, self.ends)
 
     def engine(self) -> Engine:
         """A new engine, without requests."""
-        special = self.tokenizer.special
-        ends = frozenset(i for i in (special.eos, special.bos, special.pad) if i is not None)
         device = "cpu" if isinstance(self.network, NGram) else self.network.embedding.token.weight.device
         forward = PlainForward(self.network, self.prefixes, device)
-        return Engine(forward, self.tokenizer, ends=ends, context=self.context)
+        return Engine(forward, self.tokenizer, ends=self.ends, context=self.context)
 
     def request(self, prompt: str, settings: Settings, draft: Writer | None = None) -> Request:
         """What is asked of the engine. With an encoder, `prompt` is the text that it reads. Raises InputError."""
@@ -80,7 +92,14 @@ class Writer:
             raise InputError(
                 "contrastive search compares hidden states, and an n-gram model has none; use kind=sampling"
             )
-        return Request(ids, settings, source, guesser=self._guesser(settings, draft))
+        return Request(ids, settings, source, self._constraint(settings), self._guesser(settings, draft))
+
+    def _constraint(self, settings: Settings) -> Constraint | None:
+        if settings.constraint is None:
+            return None
+        if settings.stop:
+            raise InputError("stop: a text that must obey a constraint ends where that says; leave one of the two out")
+        return self.grammars.constraint(settings.constraint)
 
     def _guesser(self, settings: Settings, draft: Writer | None) -> Guesser | None:
         if not isinstance(settings, Greedy | Sampling) or settings.speculation is None:
@@ -99,6 +118,22 @@ class Writer:
         return DraftGuesser(draft.network, settings.speculation.tokens, draft.context, len(self.tokenizer))
 
 
+def ends_of(tokenizer: Tokenizer) -> frozenset[int]:
+    """The tokens that end a text."""
+    special = tokenizer.special
+    return frozenset(i for i in (special.eos, special.bos, special.pad) if i is not None)
+
+
+def why_unfinished(reason: Reason, tokens: int) -> str:
+    """What to say of a text that does not obey its constraint."""
+    if reason == "length":
+        return f"the text ended after {tokens} tokens, before it obeyed its constraint; allow more (max_tokens)"
+    return (
+        f"the text ended after {tokens} tokens, before it obeyed its constraint: the rules, or the tokens of this model, "
+        "left nothing that could follow"
+    )
+
+
 def why_silent(network: Network) -> str | None:
     """Why a network cannot continue a text; None if it can."""
     if network.decoder is None:
@@ -111,15 +146,28 @@ def why_silent(network: Network) -> str | None:
 def settings_of(settings: Settings | None, changes: Mapping[str, object], *, one: bool = False) -> Settings:
     """`settings` with some keys changed; another `kind` begins from its defaults. Raises ConfigError, InputError.
 
-    With `one`, only settings that give one text.
+    `schema`, `regex` or `grammar` is what the text must obey. With `one`, only settings that give one text.
     """
     chosen = settings or Sampling()
+    changes = with_shape(changes)
     if changes:
         kept = chosen.model_dump(mode="json") if changes.get("kind", chosen.kind) == chosen.kind else {}
         chosen = decoding({**kept, **changes})
     if one and texts_of(chosen) > 1:
         raise InputError(f"n: one text is given here, not {texts_of(chosen)}; use complete")
     return chosen
+
+
+def with_shape(values: Mapping[str, object]) -> dict[str, object]:
+    """Plain settings, in which `schema`, `regex` or `grammar` has become their constraint. Raises InputError."""
+    given = {name: values[name] for name in SHAPES if values.get(name) is not None}
+    rest = {key: value for key, value in values.items() if key not in SHAPES}
+    if not given:
+        return rest
+    if len(given) > 1 or rest.get("constraint") is not None:
+        raise InputError(f"{', '.join(given)}: a text obeys one constraint; give only one")
+    ((name, content),) = given.items()
+    return {**rest, "constraint": {"kind": SHAPES[name], "content": content}}
 
 
 def texts_of(settings: Settings) -> int:
@@ -151,7 +199,7 @@ def gathered(events: Sequence[Event]) -> list[Completion]:
         text = found.setdefault(event.sample, {"text": "", "ids": [], "reason": "length", "logprobs": [], "top": []})
         text["text"] += event.text
         if isinstance(event, Done):
-            text |= {"reason": event.reason, "stop": event.stop, "score": event.score}
+            text |= {"reason": event.reason, "stop": event.stop, "score": event.score, "valid": event.valid}
         else:
             assert isinstance(event, Token)
             text["ids"].append(event.id)
