@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from toy_runs import TRAIN, Toy, advance, begin, command, differences, outcome, remains, toy_corpus
 
-import yuyan.train.checkpoint as checkpoint
 from yuyan.errors import StorageError
 from yuyan.store import keep_last, newest_checkpoint
+from yuyan.train import checkpoint
 from yuyan.train.checkpoint import Saver
 
 
