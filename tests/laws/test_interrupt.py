@@ -74,7 +74,7 @@ LADDER_PHASES = {
 TRAIN_PHASES = {
     "choosing threads, loading": ("yuyan.commands.session:newest_checkpoint", 1),
     "measuring the best model": ("yuyan.commands.session:model_card", 1),
-    "the report": ("yuyan.commands.session:report_of", 1),
+    "the report": ("yuyan.commands.reports:report_of", 1),
     "while a second Ctrl-C comes": ("yuyan.train.checkpoint:save_file", 4),
 }
 SLOW = ("looking at the files", "splitting", "the data's report", "samples", "choosing threads, loading", "SIGHUP")
