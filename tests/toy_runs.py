@@ -70,7 +70,7 @@ def refused(
     assert command(*words) == code
     out, err = capsys.readouterr()
     assert out == "", "nothing on standard output"
-    lines = [line for line in err.splitlines() if not line.startswith("warning: ")]
+    lines = [line for line in err.splitlines() if not line.startswith(("warning: ", "memory: about "))]
     assert len(lines) == 1, err
     assert lines[0].startswith("yuyan: ")
     assert re.search(said, lines[0]), f"{lines[0]!r} does not say {said!r}"

@@ -141,7 +141,7 @@ def test_a_draft_changes_no_greedy_token(run: Path, rung: Path, capsys: pytest.C
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_the_report_says_what_evaluate_says(split: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (report,) = (run / "reports").iterdir()
+    (report,) = (run / "reports").glob("????????.json")
     reported = json.loads(report.read_text())[split]
     capsys.readouterr()
     assert command("evaluate", str(run), str(run / "data" / f"{split}.jsonl"), "--json") == 0
@@ -164,7 +164,7 @@ def test_the_report_of_a_rung_says_what_evaluate_says(rung: Path, capsys: pytest
 def test_the_last_look_is_the_report(run: Path) -> None:
     """While training all of the validation text was read too, in the format that training computes in."""
     looks = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines() if "validation" in line]
-    (report,) = (run / "reports").iterdir()
+    (report,) = (run / "reports").glob("????????.json")
     best = min(look["validation"]["bits_per_byte"] for look in looks)
     assert json.loads(report.read_text())["validation"]["bits_per_byte"] == pytest.approx(best, rel=2e-3)
 

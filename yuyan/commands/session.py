@@ -148,12 +148,12 @@ class Session:
                 self.look(last=done)
                 next_look = self._next_look()
             bar.set(self.plan.progress(self.state), self._note(update, speed) + pace.line(took))
-            if stopped or done or self._lost_patience():
+            last = stopped or done or self._lost_patience()
+            self._attempt(self.saver.finish if last or due else self.saver.check)
+            if last:
                 self.save(wait=True)
-            else:
-                self._attempt(self.saver.check)
-                if due:
-                    self._attempt(self.save)
+            elif due:
+                self._attempt(self.save)
             if stopped:
                 self._say_how_to_go_on(stop)
             if self._lost_patience():
