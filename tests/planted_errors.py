@@ -105,7 +105,7 @@ ERRORS = [
     Planted("a cut model is a finished run", "commands/runs.py", "        verify(model, contents=contents)", "        pass", ("units/commands/test_runs.py",)),
     Planted("a keyword loses its dot", "commands/given.py", 'key.replace("__", ".")', "key", ("units/commands/test_python.py",)),
     Planted("patience forgotten", "commands/session.py", 'self.state.best["looks_since"] = self.state.best.get("looks_since", 0) + 1', "self.patience_lost = 1", (RESUME,)),
-    Planted("stopped without saving", "commands/session.py", "if stopped or done or self._lost_patience():", "if done or self._lost_patience():", (INTERRUPT,)),
+    Planted("stopped without saving", "commands/session.py", "last = stopped or done or self._lost_patience()", "last = done or self._lost_patience()", (INTERRUPT,)),
     Planted("nohup is not respected", "commands/interrupt.py", " if signal.getsignal(n) != signal.SIG_IGN}", "}", (INTERRUPT,)),
     Planted("leftovers of a kill stay", "commands/train.py", "    remove_leftovers(folder)\n", "", (RESUME,)),
     Planted("edited text goes unnoticed", "commands/corpus.py", "if before.get((part, name)) != now.get((part, name))", "if (part, name) not in now", (OPTIONS,)),
