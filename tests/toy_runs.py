@@ -14,8 +14,10 @@ import torch
 
 from yuyan.cli import main
 from yuyan.corpus import Batches, Packed, Shards, write_shards
+from yuyan.corpus.continued import Continued
 from yuyan.models.classic import Lstm, Nplm
 from yuyan.models.presets import Gpt
+from yuyan.nn.cache import Carried
 from yuyan.objectives import NextToken
 from yuyan.text.document import Document
 from yuyan.tokens import Tokenizer, train_tokenizer
@@ -102,7 +104,7 @@ MODELS = {
 
 def begin(
     toy: Toy, model: str = "gpt", dtype: torch.dtype = torch.float32, *, context: int = 24,
-    optimizer: OptimizerConfig = AdamW(lr=1e-2), ema: Ema | None = None,
+    optimizer: OptimizerConfig = AdamW(lr=1e-2), ema: Ema | None = None, carry: bool = False,
 ) -> State:  # fmt: skip
     """A run before its first step: 6 rows an update, eleven updates and a half an epoch."""
     torch.manual_seed(0)
@@ -111,9 +113,13 @@ def begin(
     weights = MasterWeights(learner, dtype)
     special = toy.tokenizer.special
     rows = Packed(toy.shards, context, seed=0, bos=special.bos, eos=special.eos)
+    if carry:
+        rows = Continued(toy.shards, context, 6, seed=0, special=special)
     batches = Batches(rows, batch_rows=6, micro_rows=3, seed=0)
     average = None if ema is None else Average(ema, weights.masters)
-    return State(learner, weights, optimizer.build(weights.masters, kinds), batches, average)
+    carried = Carried(6, len(rows)) if carry else None
+    learner.model.carried = carried  # type: ignore[assignment]
+    return State(learner, weights, optimizer.build(weights.masters, kinds), batches, average, carried=carried)
 
 
 def advance(state: State, until: int, of: int) -> list[Update]:

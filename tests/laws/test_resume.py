@@ -57,6 +57,26 @@ def test_stopped_anywhere_and_resumed(toy: Toy, tmp_path: Path, model: str, dtyp
         assert differences(straight, second) == [], f"stopped at {stop}"
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("model", ["lstm", "nplm"])
+def test_stopped_and_resumed_with_a_carried_state(toy: Toy, tmp_path: Path, model: str, dtype: torch.dtype) -> None:
+    straight = begin(toy, model, dtype, carry=True)
+    updates = advance(straight, STEPS, STEPS)
+    end_of_epoch = straight.batches.state_dict()["rows_per_epoch"] // 6
+    assert 1 < end_of_epoch < STEPS - 1
+    plainly = advance(begin(toy, model, dtype), STEPS, STEPS)
+    assert [u.loss for u in plainly] != [u.loss for u in updates], "the rows are others"
+    for stop in (1, 4, end_of_epoch, STEPS - 1):
+        first = begin(toy, model, dtype, carry=True)
+        advance(first, stop, STEPS)
+        first.save(tmp_path / str(stop))
+        second = begin(toy, model, dtype, carry=True)
+        second.load(tmp_path / str(stop))
+        after = advance(second, STEPS, STEPS)
+        assert [plain(u) for u in after] == [plain(u) for u in updates[stop:]], f"stopped at {stop}"
+        assert differences(straight, second) == [], f"stopped at {stop}"
+
+
 OPTIMIZERS = (Muon(lr=1e-2), Sgd(lr=0.5), Sgd(momentum=0.0), Adafactor(), AdamW(rates=Rates(vector=0.0)))
 
 

@@ -11,8 +11,12 @@ from yuyan.commands.run import RunConfig
 from yuyan.commands.settings import TrainConfig, seconds_of
 from yuyan.commands.tasks import TaskCorpus
 from yuyan.corpus import Batches
-from yuyan.errors import InputError
-from yuyan.objectives import Objective, collate
+from yuyan.corpus.batch import Rows
+from yuyan.errors import ConfigError, InputError
+from yuyan.models.network import NetworkModule
+from yuyan.nn.cache import Carried
+from yuyan.nn.stack import Stack
+from yuyan.objectives import NextToken, Objective, collate
 from yuyan.train import Plan
 from yuyan.train.world import World
 
@@ -23,7 +27,10 @@ def batches_for(config: RunConfig, corpus: AnyCorpus, objective: Objective, worl
     """The batches of a run, as far as this process takes part in them. Raises InputError."""
     settings = config.train
     try:
-        rows = corpus.rows("train", settings.context, config.seed)
+        if settings.carry_state and isinstance(corpus, Corpus):
+            rows: Rows | None = corpus.continued(settings.context, settings.batch_rows, config.seed)
+        else:
+            rows = corpus.rows("train", settings.context, config.seed)
     except InputError as error:
         raise InputError(f"train.context: {error}") from None
     assert rows is not None
@@ -38,3 +45,19 @@ def plan_for(settings: TrainConfig, batches: Batches) -> Plan:
     if settings.epochs is not None:
         return Plan(steps=max(1, math.ceil(settings.epochs * len(batches.rows) / batches.batch_rows)))
     return Plan(steps=settings.steps, seconds=None if settings.budget is None else seconds_of(settings.budget))
+
+
+def carried_for(config: RunConfig, network: NetworkModule, batches: Batches, world: World) -> Carried | None:
+    """The state that is to be carried from update to update, if the config asks for it. Raises ConfigError."""
+    if not config.train.carry_state:
+        return None
+    why = ""
+    if network.encoder is not None or network.decoder is None or isinstance(network.config.decoder, Stack):
+        why = "only a network that carries a state can: rnn, gru, lstm, nplm"
+    elif not isinstance(config.objective, NextToken) or config.task is not None or config.data.records is not None:
+        why = "only next_token on texts reads rows that go on"
+    elif world.size > 1:
+        why = "only one process can train so"
+    if why:
+        raise ConfigError(f"train.carry_state: {why}")
+    return Carried(batches.batch_rows, len(batches.rows))

@@ -15,6 +15,7 @@ from yuyan.commands.run import RunConfig
 from yuyan.commands.settings import From, RunData
 from yuyan.console import progress, say, warn
 from yuyan.corpus import Packed, Shards, write_shards
+from yuyan.corpus.continued import Continued
 from yuyan.corpus.pack import packed_rows
 from yuyan.corpus.weight import ByQuality, Weights, backed_off, weights_of
 from yuyan.errors import CheckpointCorrupt, DataError
@@ -73,6 +74,12 @@ class Corpus:
             return None
         weights = self.weights if split == "train" else None
         return packed_rows(shards, special, length, seed, whole=whole, weights=weights)
+
+    def continued(self, length: int, tracks: int, seed: int) -> Continued:
+        """Rows of the training part in the order of the text, on so many tracks. Raises InputError as `rows`."""
+        if self.weights is not None:
+            raise InputError("train.carry_state: not with data.sampling, which draws documents anew")
+        return Continued(self.train, length, tracks, seed=seed, special=self.tokenizer.special)
 
     def describe(self) -> str:
         """What a model card says of the training data."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from yuyan.commands.batches import AnyCorpus, batches_for, plan_for
+from yuyan.commands.batches import AnyCorpus, batches_for, carried_for, plan_for
 from yuyan.commands.card import model_card
 from yuyan.commands.companion import Exact, as_saved, kept, measured_again, with_companion, write_companion
 from yuyan.commands.corpus import beginning_of
@@ -87,7 +87,8 @@ class Session:
         optimizer = config.train.optimizer.build(weights.masters, kinds)
         self.batches = batches_for(config, corpus, self.objective, world)
         average = None if config.train.ema is None else Average(config.train.ema, weights.masters)
-        self.state = State(learner, weights, optimizer, self.batches, average, world=world)
+        carried = carried_for(config, network, self.batches, world)
+        self.state = State(learner, weights, optimizer, self.batches, average, world=world, carried=carried)
         self.plan = plan_for(config.train, self.batches)
         self.log, self.saver = RunLog(folder, writes=self.leads), Saver()
         self.watch = Watch(folder, self.batches, corpus.tokenizer, self.log, None if task else config.train.spike)
@@ -138,6 +139,7 @@ class Session:
         pace.resume()
         if self._lost_patience():  # it was stopped between losing patience and the report
             return
+        kept(self.model).carried = self.state.carried  # not before: trial passes leave no trace in it
         for update in self.watch.updates(self.state, step):
             speed = (self.state.tokens - tokens) / max(1e-9, time.monotonic() - started)
             took = pace.record(update)

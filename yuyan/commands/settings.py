@@ -85,6 +85,9 @@ class TrainConfig(Config):
     micro_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
     """Tokens of one forward pass, by default all of an update; fewer need less memory and change nothing else but the order
     of sums. auto: as many as are fastest and fit into memory, found by measurement when the run starts."""
+    carry_state: bool = False
+    """Whether a network that carries a state takes it along to the next update, whose rows then go on where the last ones
+    ended; gradients do not pass the border of a row."""
     activation_checkpointing: bool = False
     """Whether to keep only the inputs of each block and compute the rest again for the gradients: much less memory for up
     to a third more time, and the same result."""

@@ -126,11 +126,15 @@ class Packed:
                 documents = drawn(self.weights, self.seed, number)
             until = np.cumsum(self._sizes[documents])
             tokens, begins = int(until[-1]), until - self._sizes[documents]
-            rows = permutation(len(self), self.seed, number, ROWS)
+            rows = self._row_order(number)
             found = _Epoch(number, tokens, documents, begins, rows, number_below(tokens, self.seed, number, OFFSET))
             kept = dict(list(self._epochs.items())[-1:])
             self._epochs = kept | {number: found}  # one assignment: safe beside a reader in another thread
         return found
+
+    def _row_order(self, number: int) -> Ids:
+        """Which row of the ring each row of the epoch is."""
+        return permutation(len(self), self.seed, number, ROWS)
 
     def _stretches(self, epoch: int, indices: ArrayLike) -> tuple[_Stretches, int]:
         """Which stretches of which documents the rows consist of."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from yuyan.config import Config
 from yuyan.errors import InputError
-from yuyan.nn.cache import NoCache
+from yuyan.nn.cache import Carried, NoCache
 from yuyan.nn.embed import Embedding, EmbeddingModule
 from yuyan.nn.feed_forward import FeedForward, FeedForwardModule
 from yuyan.nn.head import Head, LabelHead, LanguageModelHead, pool
@@ -101,6 +101,8 @@ class NetworkModule(nn.Module):
     def __init__(self, config: Network):
         super().__init__()
         self.config = config
+        self.carried: Carried | None = None
+        """The state carried from update to update, where a run trains so."""
         self.embedding = EmbeddingModule(config.embedding, config.vocab_size, config.embedding_size)
         sizes = (config.embedding_size, config.hidden_size)
         self.encoder = config.encoder.build(*sizes) if config.encoder else None
@@ -140,7 +142,7 @@ class NetworkModule(nn.Module):
         if (memory is None) != (self.encoder is None):
             needed = "needs memory, the output of encode" if memory is None else "takes no memory: it has no encoder"
             raise InputError(f"memory: this network's decoder {needed}")
-        cache = cache or NoCache()
+        cache = cache or (self.carried if self.training else None) or NoCache()
         hidden = self._side(
             self.decoder, input_ids, attention_mask, None, position_ids, document_ids, memory, memory_mask, cache
         )

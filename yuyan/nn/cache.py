@@ -78,6 +78,57 @@ class _Buffer:
     value: Tensor
 
 
+class Carried(NoCache):
+    """Training on rows that continue each other: the state after a row is the state before the one that goes on with it.
+
+    No gradient passes from one to the next: back-propagation through time is truncated (Williams & Peng 1990). The `rows`
+    of an update come in their order, whatever the micro-batches; after `rows_per_epoch` rows the text begins anew. It
+    serves the one side of a network without an encoder.
+    """
+
+    def __init__(self, rows: int, rows_per_epoch: int):
+        self.rows, self.rows_per_epoch = rows, rows_per_epoch
+        self.seen = 0
+        """Rows read so far."""
+        self.state: tuple[Tensor, ...] | None = None
+        """(rows, ...) each; None at the beginning of the text."""
+        self._count = 0
+
+    def place(
+        self,
+        shape: tuple[int, int],
+        device: torch.device,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        document_ids: Tensor | None = None,
+    ) -> Places:
+        self._count = shape[0]
+        return super().place(shape, device, attention_mask, position_ids, document_ids)
+
+    def _part(self) -> slice:
+        first = self.seen % self.rows
+        return slice(first, first + self._count)
+
+    def recall(self, owner: object) -> Any:
+        return None if self.state is None else tuple(part[self._part()].clone() for part in self.state)
+
+    def swap(self, owner: object, state: Any) -> Any:
+        if self.state is None:
+            self.state = tuple(part.new_zeros(self.rows, *part.shape[1:]) for part in state)
+        for kept, new in zip(self.state, state, strict=True):
+            kept[self._part()] = new.detach()
+        return None
+
+    def advance(self, count: int) -> None:
+        self.seen += self._count
+        if self.seen % self.rows_per_epoch == 0:
+            self.forget()
+
+    def forget(self) -> None:
+        """Begin anew with the next row."""
+        self.state = None
+
+
 class Cache(NoCache):
     """Decoding: what was seen so far. Make one for each batch of texts; it grows as needed."""
 

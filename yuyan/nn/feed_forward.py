@@ -80,14 +80,12 @@ class FeedForwardModule(nn.Module):
         if places.document_ids is not None:
             raise InputError("document_ids: a feed-forward side reads a row as one text; give one document a row")
         real, kept = places.new_tokens(), self.config.order - 2
-        before = cache.recall(self)
-        if before is None:
-            before = x.new_zeros(x.shape[0], kept, x.shape[2])
+        (before,) = cache.recall(self) or (x.new_zeros(x.shape[0], kept, x.shape[2]),)
         order = None if real is None or bool(real.all()) else (~real).to(torch.uint8).argsort(dim=1, stable=True)
         if order is not None:  # the real tokens of each row, then its padding
             x = x.gather(1, order[:, :, None].expand_as(x))
         line = torch.cat((before, x), 1)
-        cache.swap(self, self._last(line, kept, None if order is None or real is None else real.sum(1)))
+        cache.swap(self, (self._last(line, kept, None if order is None or real is None else real.sum(1)),))
         out = self._hidden(line)
         if order is not None:
             out = torch.zeros_like(out).scatter(1, order[:, :, None].expand_as(out), out)

@@ -1,6 +1,6 @@
 """All that has to be saved for a run to go on as if it had never stopped.
 
-Weights (float32), their average if there is one, the optimizer's memory, the position in the data, the random states, and the counters. It is stored as
+Weights (float32), their average if there is one, the optimizer's memory, a state that is carried from update to update, the position in the data, the random states, and the counters. It is stored as
 safetensors and JSON in one folder with a manifest, so a damaged file is found before a single number of it is used.
 """
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from yuyan.errors import InputError
+from yuyan.nn.cache import Carried
 from yuyan.store import verify
 from yuyan.train.average import Average
 from yuyan.train.checkpoint import Snapshot, counters_of, empty_for, read_into, shapes_of
@@ -23,7 +24,7 @@ from yuyan.train.learner import Learner
 from yuyan.train.precision import MasterWeights
 from yuyan.train.world import World
 
-AVERAGE = "average/"
+AVERAGE, CARRIED = "average/", "carried/"
 
 
 class Resumable(Protocol):
@@ -50,6 +51,8 @@ class State:
     streak: int = 0
     """Steps in a row, up to now, that were skipped."""
     best: dict[str, Any] = field(default_factory=dict)
+    carried: Carried | None = None
+    """What a recurrent network takes along from one update to the next."""
     world: World = field(default_factory=World)
 
     def snapshot(self, *, copy: bool = True) -> Snapshot:
@@ -57,6 +60,8 @@ class State:
         memory = self._optimizer_tensors() | self._random_tensors()
         if self.average is not None:
             memory |= {AVERAGE + name: tensor for name, tensor in self.average.tensors.items()}
+        if self.carried is not None and self.carried.state is not None:
+            memory |= {f"{CARRIED}{i}": part.contiguous() for i, part in enumerate(self.carried.state)}
         weights = {name: p.detach() for name, p in self.weights.masters.items()}
         if copy:
             weights, memory = ({name: t.clone() for name, t in each.items()} for each in (weights, memory))
@@ -84,6 +89,10 @@ class State:
         self.step, self.tokens, self.seconds = counters["step"], counters["tokens"], counters["seconds"]
         self.skipped, self.best, self.streak = counters["skipped"], counters["best"], counters.get("streak", 0)
         self.batches.load_state_dict(counters["batches"])
+        if self.carried is not None:
+            parts = sorted((key, part) for key, part in memory.items() if key.startswith(CARRIED))
+            self.carried.state = tuple(part for _, part in parts) or None
+            self.carried.seen = int(counters["batches"]["rows"])
         self._take_random_state(memory)
 
     def load_weights(self, folder: Path) -> None:

@@ -144,6 +144,8 @@ class PlainStep:
     def _skip(self, state: State, totals: list[Tensor]) -> None:
         """Leave the weights as they are. Raises Diverged when the policy, or the number of such steps in a row, says so."""
         state.skipped, state.streak = state.skipped + 1, state.streak + 1
+        if state.carried is not None:
+            state.carried.forget()  # it may not be a number any more either
         mine = ~torch.cat([each.flatten() for each in totals]).isfinite()
         places = torch.zeros(len(mine) * self.world.size)
         places[len(mine) * self.world.rank :][: len(mine)] = mine.float()
