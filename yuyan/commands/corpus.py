@@ -18,7 +18,7 @@ from yuyan.corpus import Packed, Shards, write_shards
 from yuyan.corpus.continued import Continued
 from yuyan.corpus.pack import packed_rows
 from yuyan.corpus.weight import ByQuality, Weights, backed_off, weights_of
-from yuyan.errors import CheckpointCorrupt, DataError
+from yuyan.errors import CheckpointCorrupt, DataError, InputError
 from yuyan.store import MANIFEST, remove_leftovers, write_atomically
 from yuyan.text import DataConfig, Prepared, open_prepared, prepare
 from yuyan.text.quality import quality_score
