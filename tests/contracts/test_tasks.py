@@ -17,9 +17,10 @@ from yuyan.models.network import NetworkModule
 from yuyan.models.presets import T5, Bert, Gpt
 from yuyan.models.surgery import give_labels
 from yuyan.objectives import collate
-from yuyan.tasks import BuiltTask, Classify, TaskConfig
-from yuyan.tasks.base import Answer
+from yuyan.tasks import Classify, Tag, TaskConfig
+from yuyan.tasks.base import Answer, Task
 from yuyan.tasks.labelled_text import Labelled
+from yuyan.tasks.tagged_text import Sentence
 from yuyan.tokens import Tokenizer, train_tokenizer
 from yuyan.tokens.train import CharConfig
 from yuyan.train import Learner
@@ -54,19 +55,39 @@ def topics(language: str) -> list[Labelled]:
     ]
 
 
+def parts(language: str) -> list[Sentence]:
+    """Spans of the things, BIO; in Chinese a word is a character."""
+    joint, found = " " if language == "en" else "", []
+    for i, (text, _) in enumerate(sentences(language)):
+        words = text.split() if language == "en" else list(text)
+        thing = words.index("was" if language == "en" else "很")
+        tags = ["B-THING", *["I-THING"] * (thing - 1), "O", *["B-MOOD"], *["I-MOOD"] * (len(words) - thing - 2)]
+        found.append(Sentence(tuple(words), tuple(tags), f"toy:{i}", joint))
+    return found
+
+
+def kinds(language: str) -> list[Sentence]:
+    """Parts of speech, of a kind."""
+    return [each._replace(tags=tuple(tag[-4:] for tag in each.tags)) for each in parts(language)]
+
+
+KINDS_OF_TASK = (
+    ("classify", Classify(), moods), ("classify several", Classify(several=True), topics), ("tag", Tag(scheme="bio"), parts),
+    ("tag words", Tag(scheme="none"), kinds),
+)  # fmt: skip
 CASES = {
     f"{name} {language}": Case(config, make(language))
     for language in ("en", "zh")
-    for name, config, make in (("classify", Classify(), moods), ("classify several", Classify(several=True), topics))
+    for name, config, make in KINDS_OF_TASK
 }
 
 
-def built(case: Case, length: int | None = 64) -> tuple[BuiltTask, Tokenizer]:
+def built(case: Case, length: int | None = 64) -> tuple[Task, Tokenizer]:
     tokenizer = train_tokenizer(case.texts, CharConfig())
     return case.config.with_labels(case.records).build(tokenizer, length), tokenizer
 
 
-def network_for(task: BuiltTask, tokenizer: Tokenizer, name: str) -> NetworkModule:
+def network_for(task: Task, tokenizer: Tokenizer, name: str) -> NetworkModule:
     network = NETWORKS[name].build(len(tokenizer), 0)
     head = task.head(network)
     assert head is not None
@@ -99,15 +120,19 @@ def test_a_text_alone_is_answered_as_among_others(case: str, name: str) -> None:
     mixed = [records[i] for i in (0, 1, len(records) // 2, len(records) - 1)]
     together = task.answer(network, mixed)
     pieces = task.items(mixed)
-    batch = collate([dict(item) for item in pieces.items])
+    batch = collate(examples(task, pieces.items))
     with torch.no_grad():
         losses = task.loss(network, batch).total
         for i, record in enumerate(mixed):
             (alone,) = task.answer(network, [record])
             assert alone.plain().keys() == together[i].plain().keys()
             assert numbers(alone.plain()) == pytest.approx(numbers(together[i].plain()), abs=2e-6)
-            single = task.loss(network, collate([dict(pieces.items[i])])).total
+            single = task.loss(network, collate(examples(task, pieces.items[i : i + 1]))).total
             assert float(single) == pytest.approx(float(losses[i]), abs=1e-5)
+
+
+def examples(task: Task, items: list[Any]) -> list[Any]:
+    return [task.example(item, np.random.default_rng(0)) for item in items]
 
 
 def numbers(value: Any) -> list[float]:
@@ -135,7 +160,7 @@ def test_a_perfect_answer_scores_1_and_learning_gets_there(case: str) -> None:
     task, tokenizer = built(CASES[case])
     network, records = network_for(task, tokenizer, "bilstm"), CASES[case].records
     before = next(iter(task.scores(task.answer(network, records), records, draws=0).values.values())).value
-    learner, batch = Learner(network, task), collate([dict(item) for item in task.items(records).items])
+    learner, batch = Learner(network, task), collate(examples(task, task.items(records).items))
     optimizer = torch.optim.Adam(network.parameters(), lr=0.03)
     for _ in range(60):
         loss = learner(batch)
@@ -161,7 +186,9 @@ def test_records_come_back_from_a_file_as_they_were(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_a_text_that_is_too_long_stops_the_run_and_says_where(case: str) -> None:
     task, _ = built(CASES[case], length=8)
-    with pytest.raises(ValueError, match=r"toy:\d+: \d+ tokens, and the model reads 8; \d+ of 64 records are too long"):
+    with pytest.raises(
+        ValueError, match=r"toy:\d+: \d+ tokens, and the model reads 8; \d+ of \d+ records are too long"
+    ):
         task.items(CASES[case].records)
 
 

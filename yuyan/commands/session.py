@@ -288,6 +288,8 @@ class Session:
         )  # fmt: skip
         if not self.leads:
             return result
+        if isinstance(self.corpus, TaskCorpus):
+            best.task = self.corpus.settled(kept(trained))
         write_reports(self.config, result, self.state.best, self.state.step, best, self.corpus)
         with publish_folder(self.folder / "model") as temporary:
             best.write(temporary)

@@ -21,7 +21,7 @@ from yuyan.evaluate.wording import SHARES, terminal_name
 from yuyan.metrics.interval import DRAWS
 from yuyan.models.network import NetworkModule
 from yuyan.store import storage_errors, to_json
-from yuyan.tasks import BuiltTask
+from yuyan.tasks.base import Task
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.text import DataConfig
 from yuyan.text.source import FORMATS
@@ -32,7 +32,7 @@ CHUNK = 1024
 TASK = "task."
 
 
-def _settings(model: LanguageModel, paths: Sequence[Path], settings: Sequence[str]) -> tuple[BuiltTask, DataConfig]:
+def _settings(model: LanguageModel, paths: Sequence[Path], settings: Sequence[str]) -> tuple[Task, DataConfig]:
     """The task with its changes, and how to read the files."""
     assert model.task is not None
     mine = [assignment.removeprefix(TASK) for assignment in settings if assignment.startswith(TASK)]
@@ -42,7 +42,7 @@ def _settings(model: LanguageModel, paths: Sequence[Path], settings: Sequence[st
     return config.build(model.tokenizer, model.context), data
 
 
-def _training_records(model_path: Path, task: BuiltTask) -> list[Any] | None:
+def _training_records(model_path: Path, task: Task) -> list[Any] | None:
     """What the model was trained on, if it lies in its run."""
     folder = model_path if (model_path / "data" / FILE).is_file() else model_path.parent
     part = folder / "data" / "train.jsonl"
@@ -81,7 +81,7 @@ def evaluate_task(
     return score
 
 
-def _show_apart(task: BuiltTask, answers: Sequence[Any], records: Sequence[Any], seen: Seen) -> None:
+def _show_apart(task: Task, answers: Sequence[Any], records: Sequence[Any], seen: Seen) -> None:
     """The first measure of the texts that training has, and of those that it has not."""
     rows = []
     for name, wanted in (("not in the training data", False), ("in the training data", True)):
@@ -148,7 +148,7 @@ def predict_command(model_path: Path, source: str, out: Path | None, form: str, 
     say(f"{out}: {written:,} answers")
 
 
-def _answered(task: BuiltTask, network: NetworkModule, records: Iterable[Any]) -> Iterator[dict[str, Any]]:
+def _answered(task: Task, network: NetworkModule, records: Iterable[Any]) -> Iterator[dict[str, Any]]:
     rest = iter(records)
     while chunk := list(islice(rest, CHUNK)):
         for record, answer in zip(chunk, task.answer(network, chunk), strict=True):

@@ -17,9 +17,10 @@ from yuyan.commands.settings import RunData
 from yuyan.console import say, table, warn
 from yuyan.corpus.by_length import ByLength
 from yuyan.errors import ConfigError, DataError
+from yuyan.models.network import NetworkModule
 from yuyan.store import publish_folder, remove_leftovers, verify, write_json
-from yuyan.tasks import BuiltTask, TaskConfig
-from yuyan.tasks.base import Pieces
+from yuyan.tasks import TaskConfig
+from yuyan.tasks.base import Pieces, Task
 from yuyan.text import DataConfig
 from yuyan.text.language import identify
 from yuyan.text.split import OrderedSplit, RandomSplit, split_hash, split_random
@@ -27,7 +28,7 @@ from yuyan.text.survey import Survey, survey
 from yuyan.tokens import Tokenizer
 
 PARTS = ("train", "validation", "test")
-ADOPTED = ("text", "label", "lines", "several", "labels", "counts", "words", "tags", "scheme")
+ADOPTED = ("text", "label", "lines", "several", "labels", "counts", "words", "tags", "spans", "joint", "scheme")
 """Keys of a task that are found when they are not given."""
 
 
@@ -36,7 +37,7 @@ class TaskCorpus:
     """Records in two or three parts, and the training part as items that fit the network."""
 
     tokenizer: Tokenizer
-    task: BuiltTask
+    task: Task
     parts: dict[str, Sequence[Any]]
     pieces: Pieces
     batch_rows: int
@@ -49,6 +50,15 @@ class TaskCorpus:
         sizes = [len(item["input_ids"]) for item in self.pieces.items]
         chosen = self.task.drawn(self.pieces)
         return ByLength(self.pieces.items, sizes, self.batch_rows, length, seed=seed, chosen=chosen)
+
+    def settled(self, network: NetworkModule) -> Any:
+        """The config of the task, with what is chosen on the validation data."""
+        records = self.parts["validation"]
+        return (
+            self.task.settled(self.task.answer(network, records), records)
+            if self.task.config.unsettled
+            else self.task.config
+        )
 
     @property
     def tokens(self) -> int:
@@ -104,7 +114,7 @@ def adopt_task(config: RunConfig, stored: RunConfig) -> RunConfig:
 # ---------------------------------------------------------------- reading and dividing
 
 
-def _parts(config: RunConfig, task: TaskConfig, folder: Path) -> tuple[TaskConfig, dict[str, list[Any]]]:
+def _parts(config: RunConfig, task: TaskConfig, folder: Path) -> tuple[Any, dict[str, list[Any]]]:
     """The records of each part: from the files, or as the run has written them down."""
     data = config.data
     place = folder / "data" if data.prepared is None else data.prepared
@@ -164,7 +174,7 @@ def _named(each: Any) -> str:
 
 
 def _columns(task: TaskConfig) -> str:
-    found = {key: getattr(task, key, None) for key in ("text", "label", "lines", "words", "tags", "scheme")}
+    found = {key: getattr(task, key, None) for key in ("text", "label", "lines", "words", "tags", "spans", "scheme")}
     said = ", ".join(f"task.{key}={value}" for key, value in found.items() if value is not None)
     return f"; read with {said}" if said else ""
 
@@ -193,7 +203,7 @@ def _divided(parts: dict[str, list[Any]], data: RunData) -> dict[str, list[Any]]
 # ---------------------------------------------------------------- saying
 
 
-def _show(config: RunConfig, task: BuiltTask, parts: dict[str, list[Any]], pieces: Pieces) -> None:
+def _show(config: RunConfig, task: Task, parts: dict[str, list[Any]], pieces: Pieces) -> None:
     """Counts by label and part, lengths, contradictions, what stands in training and test."""
     table(f"{config.name}: {task.config.kind}, {len(task.labels)} labels", *task.described(parts))
     cut = f"; {pieces.too_long:,} longer than {config.train.context}: {task.config.too_long}" if pieces.too_long else ""

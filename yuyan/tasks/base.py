@@ -15,7 +15,7 @@ B texts of a batch, T tokens, L labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -66,6 +66,11 @@ class Task(Objective, Protocol):
     """One file in this package each; the contract is `tests/contracts/test_tasks.py`."""
 
     @property
+    def config(self) -> Any:
+        """What built it."""
+        ...
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """What is told apart; nothing for a task that writes."""
         ...
@@ -84,6 +89,22 @@ class Task(Objective, Protocol):
 
     def scores(self, answers: Sequence[Any], records: Sequence[Any], *, draws: int) -> Scores:
         """What the answers are worth; `draws` for intervals by bootstrap, 0 for none."""
+        ...
+
+    def drawn(self, pieces: Pieces) -> np.ndarray | None:
+        """The items of an epoch, where some are to come several times; None is every item once."""
+        ...
+
+    def described(self, parts: Mapping[str, Sequence[Any]]) -> tuple[list[str], list[list[str]]]:
+        """Head and rows of a table: what is in the data."""
+        ...
+
+    def remarks(self, parts: Mapping[str, Sequence[Any]]) -> list[str]:
+        """What is odd about the data, a line each."""
+        ...
+
+    def settled(self, answers: Sequence[Any], records: Sequence[Any]) -> Any:
+        """The config with what is chosen on validation data when training is over."""
         ...
 
 

@@ -112,6 +112,11 @@ class Classify(Config):
                 raise InputError(f"text {number}: " + ("it is empty" if isinstance(text, str) else "expected a text"))
         return [Labelled(text, (), f"text {number}") for number, text in enumerate(texts)]
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether something is to be chosen on the validation data."""
+        return self.outside is not None and self.threshold is None
+
     def record(self, plain: dict[str, Any]) -> Labelled:
         """A record as it was stored."""
         return Labelled(plain["text"], tuple(plain["labels"]), plain["where"])
@@ -303,8 +308,6 @@ class ClassifyTask:
         """With the threshold of doubt: where validation texts inside and outside are told apart best (the mean of the two
         shares of right decisions), else what 95 % of those inside stay below.
         """
-        if self.config.outside is None or self.config.threshold is not None:
-            return self.config
         doubts = np.array([answer.doubt for answer in answers])
         outside = np.array([self.config.outside in record.labels for record in records])
         if not outside.any():

@@ -8,11 +8,13 @@ from pathlib import Path
 from yuyan.config import build, dump
 from yuyan.errors import ConfigError
 from yuyan.hub.files import read_json
+from yuyan.hub.labels import SPAN
+from yuyan.metrics.spans import is_tag
 from yuyan.models.network import NetworkModule
 from yuyan.models.ngram import NGram
 from yuyan.nn.head import LabelHead
 from yuyan.store import write_json
-from yuyan.tasks import KINDS, Classify, TaskConfig
+from yuyan.tasks import KINDS, Classify, Tag, TaskConfig
 
 FILE = "task.json"
 
@@ -35,7 +37,10 @@ def task_of_labels(head: LabelHead) -> TaskConfig | None:
     """The task of a published model."""
     if head.pool != "none":
         return Classify(labels=head.labels, several=head.several)
-    return None
+    if head.labels == SPAN:
+        return None  # a question's answer
+    tags = all(is_tag(label) for label in head.labels) and len(head.labels) > 1
+    return Tag(labels=head.labels, scheme="bio" if tags else "none", joint=" ")
 
 
 def write_task(task: TaskConfig, folder: Path) -> None:

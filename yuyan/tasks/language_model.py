@@ -36,7 +36,8 @@ from yuyan.nn.head import LabelHead, PoolerHead
 from yuyan.nn.position import Learned
 from yuyan.nn.stack import Stack
 from yuyan.store import publish_folder, verify, write_json
-from yuyan.tasks import BuiltTask, TaskConfig
+from yuyan.tasks import TaskConfig
+from yuyan.tasks.base import Task
 from yuyan.tasks.embed import embed
 from yuyan.tasks.folder import changed_task, stored_task, write_task
 from yuyan.tasks.infill import GAP, Filled, fill
@@ -195,7 +196,7 @@ class LanguageModel:
         )
         return answers[0] if isinstance(texts, str) else answers
 
-    def trained_task(self, changes: Mapping[str, object] | None = None) -> BuiltTask:
+    def trained_task(self, changes: Mapping[str, object] | None = None) -> Task:
         """The task of the model. Raises InputError for a model without one, ConfigError for changes that are none."""
         if self.task is None:
             raise InputError(
