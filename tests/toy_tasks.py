@@ -39,7 +39,7 @@ def config(
     """A run on these data that takes a second."""
     path = folder / "run.yaml"
     path.write_text(
-        f"name: toy\ndata: {{sources: [{data}], validation: [{data}]}}\ntokenizer: {{kind: char}}\nmodel: {model}\n"
+        f"name: toy\ndata: {{sources: [{data}], validation: [{data}]}}\ntokenizer: {{kind: word}}\nmodel: {model}\n"
         f"task: {task}\ntrain: {{epochs: 16, context: 64, batch_tokens: 1024, threads: 1, "
         "optimizer: {kind: adamw, lr: 1.0e-2}}\nevaluate: {every: 32}\n",
         encoding="utf-8",

@@ -95,9 +95,33 @@ def test_a_model_without_a_task_says_so(run: Path) -> None:
 
 
 def test_texts_that_are_too_long(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    text = "the room was warm. " * 10
+    text = "the room was warm. " * 20
     assert command("predict", str(run), text) == 2
     assert "the model reads 64; 1 of 1 records are too long" in capfd.readouterr().err
     for policy in ("window", "truncate"):
         assert command("predict", str(run), text, "--set", f"task.too_long={policy}") == 0
         assert json.loads(capfd.readouterr().out)["label"] == "good"
+
+
+def test_tags_as_transformers_scores_them(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    rows = [
+        {"tokens": text.split(), "tags": ["B-IT", *["I-IT"] * (len(text.split()) - 3), "O", "O"]}
+        for text, _ in toy_tasks.sentences("en")
+    ]
+    data = toy_tasks.write_jsonl(tmp_path / "things.jsonl", rows)
+    assert (
+        command("train", str(toy_tasks.config(tmp_path, data, "{kind: tag}", BERT)), "--out", str(tmp_path / "run"))
+        == 0
+    )
+    model = yuyan.load(tmp_path / "run")
+    tagged = model.predict("the room was warm")
+    assert tagged.tags == ("B-IT", "I-IT", "O", "O")
+    assert tagged.plain()["spans"] == [{"type": "IT", "start": 0, "end": 2, "text": "the room"}]
+    theirs = transformers.AutoModelForTokenClassification.from_pretrained(tmp_path / "run" / "model")
+    tokens = transformers.AutoTokenizer.from_pretrained(tmp_path / "run" / "model")(
+        "the room was warm", return_tensors="pt"
+    )
+    with torch.no_grad():
+        best = theirs(input_ids=tokens["input_ids"]).logits[0].argmax(-1)
+    assert [theirs.config.id2label[int(i)] for i in best[1:5]] == list(tagged.tags)

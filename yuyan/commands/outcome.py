@@ -76,7 +76,7 @@ def score_table(title: str, first: str, scores: Mapping[str, Score]) -> None:
     for name, score in scores.items():
         size = (score.unit, score.counted) if isinstance(score, HeldOut) else ("tokens", score.tokens)
         if isinstance(score, HeldOut):
-            others, examples = [_shown(key, value) for key, value in score.others.items()], score.examples
+            others, examples = _others(score), score.examples
         else:
             others, examples = [f"{score.perplexity:.2f}"], score.documents
         rows.append([name, f"{score.value:.4f}", interval(score.interval, 4), *others, f"{size[1]:,}", f"{examples:,}"])
@@ -86,6 +86,13 @@ def score_table(title: str, first: str, scores: Mapping[str, Score]) -> None:
     else:
         columns = ["bits/byte", "95 % interval", "perplexity/token", "tokens", "documents"]
     table(title, [first, *columns], rows)
+
+
+def _others(score: HeldOut) -> list[str]:
+    """The other measures; those of a task are all shares, shown alike."""
+    if isinstance(score, TaskScore):
+        return [f"{value:.4f}" for value in score.others.values()]
+    return [_shown(key, value) for key, value in score.others.items()]
 
 
 def _shown(key: str, value: float) -> str:

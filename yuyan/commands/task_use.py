@@ -15,9 +15,9 @@ from yuyan.commands.records import FILE
 from yuyan.config import load_config
 from yuyan.console import say, table
 from yuyan.errors import DataError, InputError
-from yuyan.evaluate.quantities import interval, percent
+from yuyan.evaluate.quantities import interval
 from yuyan.evaluate.task_score import TaskScore
-from yuyan.evaluate.wording import SHARES, terminal_name
+from yuyan.evaluate.wording import terminal_name
 from yuyan.metrics.interval import DRAWS
 from yuyan.models.network import NetworkModule
 from yuyan.store import storage_errors, to_json
@@ -71,7 +71,7 @@ def evaluate_task(
     network = model.network
     assert isinstance(network, NetworkModule)
     answers = task.answer(network, records)
-    score = TaskScore.of(task.scores(answers, records, draws=DRAWS), task.counted, len(records))
+    score = TaskScore.of(task.scores(answers, records, draws=DRAWS), len(records))
     if as_json:
         print(to_json(score.whole()))
         return score
@@ -97,8 +97,7 @@ def show_score(title: str, score: TaskScore) -> None:
     rows = []
     for name in (score.measure, *score.others):
         value = score.value if name == score.measure else score.others[name]
-        shown = percent(value, 2) if name.endswith(SHARES) else f"{value:.4f}"
-        rows.append([terminal_name(name), shown, interval(score.interval_of(name), 4)])
+        rows.append([terminal_name(name), f"{value:.4f}", interval(score.interval_of(name), 4)])
     table(title, ["measure", "value", "95 % interval"], rows)
     labels = sorted(score.by_label.items(), key=lambda item: item[1]["f1"])
     shown_labels = labels if len(labels) <= 20 else labels[:20]

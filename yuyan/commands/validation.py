@@ -106,9 +106,7 @@ class OfTask:
             records = [records[i] for i in np.linspace(0, len(records) - 1, count).astype(int)]
         task = self.corpus.task
         answers = task.answer(kept(trained), records)
-        return TaskScore.of(
-            task.scores(answers, records, draws=0 if limit is not None else DRAWS), task.counted, len(records)
-        )
+        return TaskScore.of(task.scores(answers, records, draws=0 if limit is not None else DRAWS), len(records))
 
 
 def better(score: Score, best: float | None) -> bool:

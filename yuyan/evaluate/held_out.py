@@ -25,7 +25,6 @@ from yuyan.errors import DataError, YuyanError
 from yuyan.metrics import perplexity, ratio_interval
 from yuyan.metrics.likelihood import total
 from yuyan.objectives import Objective, collate
-from yuyan.objectives.base import Counted
 
 ROWS_AT_ONCE = 32
 _PERPLEXITY = "perplexity"
@@ -43,7 +42,8 @@ class HeldOut(Config):
     """95 %, by bootstrap over examples."""
     others: dict[str, float]
     """The other marks, by name: perplexity, accuracy, ..."""
-    unit: Counted
+    unit: str
+    """What `counted` are: tokens, pairs, texts, spans, words."""
     counted: int
     """How many tokens, pairs or texts were scored."""
     examples: int

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 from yuyan.evaluate.held_out import HeldOut, number_or_none
 from yuyan.metrics.interval import Interval
 from yuyan.metrics.score import Scores
-from yuyan.objectives.base import Counted
 
 
 class TaskScore(HeldOut):
@@ -21,13 +20,13 @@ class TaskScore(HeldOut):
     labels: tuple[str, ...]
 
     @classmethod
-    def of(cls, scores: Scores, unit: Counted, examples: int) -> TaskScore:
+    def of(cls, scores: Scores, examples: int) -> TaskScore:
         """From what a task measured."""
         (name, first), *others = scores.values.items()
         return cls(
             measure=name, value=first.value, interval=first.interval,
             others={name: value.value for name, value in others},
-            intervals={name: value.interval for name, value in others}, unit=unit, counted=scores.counted,
+            intervals={name: value.interval for name, value in others}, unit=scores.unit, counted=scores.counted,
             examples=examples, each=scores.each, by_label=scores.by_label, labels=scores.labels,
             confusion=None if scores.confusion is None else scores.confusion.tolist(),
         )  # fmt: skip

@@ -148,7 +148,9 @@ def score_labels(labels: Sequence[str], truths: Sequence[Sequence[str]], shares:
         calibration_error(correct, confidence), _calibration_interval(correct, confidence, draws)
     )
     each = tuple((float(one), 1.0) for one in correct)
-    return Scores(values, len(truths), _by_label(names, Counts.of_confusion(confusion)), confusion, names, each)
+    return Scores(
+        values, len(truths), _by_label(names, Counts.of_confusion(confusion)), confusion, labels=names, each=each
+    )
 
 
 def score_sets(labels: Sequence[str], truths: Sequence[Sequence[str]], shares: Floats, draws: int) -> Scores:

@@ -23,11 +23,13 @@ class Scores(NamedTuple):
 
     values: dict[str, Value]
     counted: int
-    """Of how many texts, words or spans."""
+    """Of how many of the `unit`."""
     by_label: dict[str, dict[str, float]]
     """Precision, recall, f1 and how many there are, by label."""
     confusion: np.ndarray | None = None
     """(labels, labels): how often the label of the row was answered by that of the column."""
+    unit: str = "texts"
+    """texts, words or spans."""
     labels: tuple[str, ...] = ()
     """The names of its rows and columns."""
     each: tuple[tuple[float, float], ...] = ()

@@ -139,7 +139,7 @@ def score_spans(truths: Sequence[Sequence[str]], answers: Sequence[Sequence[str]
     values["word_accuracy"] = Value(same / max(1, words))
     by_type = {name: _of_type(right[name], found[name], there[name]) for name in sorted(found.keys() | there.keys())}
     each = tuple((2 * float(h), float(a + w)) for h, a, w in counts)
-    return Scores(values, int(wanted_counts.sum()), by_type, each=each)
+    return Scores(values, int(wanted_counts.sum()), by_type, each=each, unit="spans")
 
 
 def score_words(truths: Sequence[Sequence[str]], answers: Sequence[Sequence[str]], draws: int) -> Scores:
@@ -154,7 +154,7 @@ def score_words(truths: Sequence[Sequence[str]], answers: Sequence[Sequence[str]
     by_tag = {name: _of_type(right[name], found[name], there[name]) for name in sorted(there.keys() | found.keys())}
     values = {"word_accuracy": Value(_share(counts[:, 0], counts[:, 1]), interval)}
     values["f1_macro"] = Value(float(np.mean([row["f1"] for row in by_tag.values()])))
-    return Scores(values, len(pairs), by_tag, each=tuple((float(a), float(b)) for a, b in counts))
+    return Scores(values, len(pairs), by_tag, each=tuple((float(a), float(b)) for a, b in counts), unit="words")
 
 
 def _share(top: np.ndarray, bottom: np.ndarray) -> float:
