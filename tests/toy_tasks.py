@@ -41,7 +41,7 @@ def config(
     path.write_text(
         f"name: toy\ndata: {{sources: [{data}], validation: [{data}]}}\ntokenizer: {{kind: word}}\nmodel: {model}\n"
         f"task: {task}\ntrain: {{epochs: 16, context: 64, batch_tokens: 1024, threads: 1, "
-        "optimizer: {kind: adamw, lr: 1.0e-2}}\nevaluate: {every: 32}\n",
+        "optimizer: {kind: adamw, lr: 3.0e-3}}\nevaluate: {every: 32}\n",
         encoding="utf-8",
     )
     return path
