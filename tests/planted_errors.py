@@ -166,6 +166,10 @@ ERRORS = [
     Planted("the exact model is the rounded one", "commands/companion.py", "exact[name.removeprefix(self._prefix)].copy_(master)", "exact[name.removeprefix(self._prefix)].copy_(master.bfloat16())", (RESUME, "laws/test_same_everywhere.py")),
     Planted("processes: a gradient that is not summed", "train/parallel.py", "under_way = [dist.all_reduce(flat[part], async_op=True) for part in parts(flat.numel(), BUCKET)]", "under_way = []", ("laws/test_processes.py",)),
     Planted("processes: divided by its own count", "train/step.py", "count = int(summed)", "count = counts", ("laws/test_processes.py",)),
+    Planted("documents of a row see each other", "nn/mask.py", "visible = same if visible is None else visible & same", "visible = same if visible is None else visible", ("laws/test_documents.py", "contracts/test_sides.py")),
+    Planted("a gradient from the next document", "nn/lstm.py", "d_cell, d_hidden = d_cell * carried[t], d_hidden * carried[t]", "pass", ("laws/test_documents.py",)),
+    Planted("a document predicts the next", "objectives/next_token.py", "labels = np.where(documents[1:] == documents[:-1], ids[1:], IGNORE)", "labels = ids[1:]", ("laws/test_documents.py",)),
+    Planted("a block that leaves out keys", "nn/attend.py", "first = min(reach.first[start:stop])", "first = max(reach.first[start:stop])", ("units/nn/test_attend.py",)),
     Planted("a state saved while steps are skipped", "commands/session.py", "if self.state.streak:", "if False:", ("laws/test_bad_steps.py",)),
 ]  # fmt: skip
 

@@ -87,11 +87,11 @@ class Toy(NamedTuple):
     shards: Shards
 
 
-def toy_corpus(folder: Path) -> Toy:
+def toy_corpus(folder: Path, *, mask: bool = False) -> Toy:
     """About 1,500 tokens in 20 documents."""
     lines = STORIES.read_text(encoding="utf-8").splitlines()
     texts = ["\n".join(lines[i : i + 2])[:80] for i in range(0, 80, 4)]
-    tokenizer = train_tokenizer(texts, CharConfig(vocab_size=120))
+    tokenizer = train_tokenizer(texts, CharConfig(vocab_size=120, mask=mask))
     return Toy(tokenizer, write_shards((Document(str(i), t, {}) for i, t in enumerate(texts)), tokenizer, folder))
 
 

@@ -10,8 +10,9 @@ from yuyan.commands.records import RecordCorpus
 from yuyan.commands.run import RunConfig
 from yuyan.commands.settings import TrainConfig, seconds_of
 from yuyan.commands.tasks import TaskCorpus
-from yuyan.corpus import Batches
+from yuyan.corpus import Batches, Packed
 from yuyan.corpus.batch import Rows
+from yuyan.corpus.pack import arranged
 from yuyan.errors import ConfigError, InputError
 from yuyan.models.network import NetworkModule
 from yuyan.nn.cache import Carried
@@ -35,7 +36,7 @@ def batches_for(config: RunConfig, corpus: AnyCorpus, objective: Objective, worl
         raise InputError(f"train.context: {error}") from None
     assert rows is not None
     return Batches(
-        rows, batch_rows=settings.batch_rows, micro_rows=settings.micro_rows,
+        arranged(rows, settings.documents) if isinstance(rows, Packed) else rows, batch_rows=settings.batch_rows, micro_rows=settings.micro_rows,
         example=question_of(config, corpus, objective), collate=collate, seed=config.seed, rank=world.rank, world_size=world.size,
     )  # fmt: skip
 

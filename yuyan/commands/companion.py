@@ -29,7 +29,7 @@ from yuyan.nn.adapt import Lora
 from yuyan.objectives import Ctc, Distil, Objective, Preference, ReplacedToken
 from yuyan.objectives.contrastive import ContrastiveObjective
 from yuyan.objectives.distil import DistilObjective
-from yuyan.objectives.fit import check_network, check_tokenizer
+from yuyan.objectives.fit import check_documents, check_network, check_tokenizer
 from yuyan.objectives.span import SpanCorruptionObjective
 from yuyan.tasks import BuiltTask, Classify
 from yuyan.tasks.language_model import LanguageModel, model_folder
@@ -53,6 +53,12 @@ def check_fit(config: RunConfig) -> None:
         _check_task_data(config)
         return
     _check_data(config)
+    if config.train.documents == "apart":
+        check_documents(objective, records=config.data.records is not None)
+        if config.train.carry_state:
+            raise ConfigError("train.documents apart: not with train.carry_state, whose rows go on in the next update")
+        if config.data.augment:
+            raise ConfigError("train.documents apart: not with data.augment, which changes how long documents are")
     if isinstance(objective, ReplacedToken) and isinstance(config.adapt, Lora):
         raise ConfigError(
             "adapt.kind lora: not with objective.kind replaced_token, whose generator is trained from nothing"

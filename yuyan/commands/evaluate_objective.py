@@ -14,7 +14,7 @@ from yuyan.commands.records import encoded, shape_of
 from yuyan.commands.run import RunConfig, open_run
 from yuyan.corpus import write_shards
 from yuyan.corpus.batch import Rows
-from yuyan.corpus.pack import packed_rows
+from yuyan.corpus.pack import arranged, packed_rows
 from yuyan.corpus.records import Records, fitted
 from yuyan.evaluate.held_out import HeldOut, held_out
 from yuyan.objectives import Distil, NextToken, Objective, PrefixLM
@@ -49,7 +49,8 @@ def evaluate_objective(config: RunConfig, path: Path, paths: list[Path], setting
         return held_out(trained, built, asked.kind, Records(kept, context, seed=seed), seed=seed)
     with tempfile.TemporaryDirectory(prefix="yuyan-") as place:
         shards = write_shards(read_documents(paths, data), model.tokenizer, Path(place) / "shards")
-        rows: Rows = packed_rows(shards, model.tokenizer.special, context, seed, whole=False)
+        joined = packed_rows(shards, model.tokenizer.special, context, seed, whole=False)
+        rows: Rows = arranged(joined, config.train.documents)
         return held_out(trained, built, asked.kind, rows, seed=seed)
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from yuyan.config import Config, Place
 from yuyan.corpus.augment import Augmentation
+from yuyan.corpus.pack import Documents
 from yuyan.corpus.weight import ByQuality
 from yuyan.errors import ConfigError
 from yuyan.text import DataConfig
@@ -80,6 +81,9 @@ class TrainConfig(Config):
     programs on the machine cannot take away."""
     context: int = Field(256, ge=2)
     """Tokens of one row: how far back a Transformer can look."""
+    documents: Documents = "joined"
+    """Whether the documents that share a row are read as one text (joined) or each by itself (apart): then no token sees or
+    predicts one of another document, positions restart, and so does the state of an LSTM."""
     batch_tokens: int = Field(4096, ge=1)
     """Tokens of one update over all processes; rounded down to whole rows."""
     micro_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None

@@ -21,7 +21,8 @@ from yuyan.commands.corpus import Corpus
 from yuyan.commands.records import RecordCorpus
 from yuyan.commands.run import RunConfig
 from yuyan.commands.tasks import TaskCorpus
-from yuyan.corpus import Shards
+from yuyan.corpus import Packed, Shards
+from yuyan.corpus.pack import Documents, arranged
 from yuyan.evaluate.held_out import HeldOut, held_out
 from yuyan.evaluate.likelihood import DocumentScores, Likelihood, score_documents, summarise
 from yuyan.evaluate.task_score import TaskScore
@@ -54,7 +55,7 @@ def measure_for(config: RunConfig, corpus: AnyCorpus, context: int | None, world
     asked = config.objective.base if isinstance(config.objective, Distil) else config.objective
     if isinstance(corpus, Corpus) and isinstance(asked, NextToken | PrefixLM):
         return OfDocuments(corpus, context, world)
-    return OfObjective(asked, corpus, config.train.context, config.seed)
+    return OfObjective(asked, corpus, config.train.context, config.train.documents, config.seed)
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class OfObjective:
     objective: ObjectiveConfig
     corpus: Corpus | RecordCorpus
     length: int
+    documents: Documents
     seed: int
 
     def __call__(self, trained: nn.Module, split: str, limit: int | None) -> HeldOut | None:
@@ -88,7 +90,8 @@ class OfObjective:
         built = self.objective.build(self.corpus.tokenizer)
         model = trained if isinstance(self.objective, ReplacedToken | Preference) else kept(trained)
         count = None if limit is None else max(1, limit // self.length)
-        return held_out(model, built, self.objective.kind, rows, seed=self.seed, limit=count)
+        held = arranged(rows, self.documents) if isinstance(rows, Packed) else rows
+        return held_out(model, built, self.objective.kind, held, seed=self.seed, limit=count)
 
 
 @dataclass(frozen=True)

@@ -78,5 +78,6 @@ def keep_bad_batch(
 
 def _text(batches: Batches, tokenizer: Tokenizer, epoch: int, index: int) -> Any:
     """The text of a row, or of a row that is no text what it holds."""
-    row = batches.row(epoch, index)
+    row: Any = batches.row(epoch, index)
+    row = getattr(row, "input_ids", row)
     return tokenizer.decode(row.tolist())[:MOST_CHARACTERS] if hasattr(row, "tolist") else str(row)[:MOST_CHARACTERS]

@@ -18,7 +18,7 @@ n rows, L length, D documents.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,6 +30,8 @@ from yuyan.errors import ConfigError, InputError
 from yuyan.tokens.special import Special
 
 Ids = NDArray[np.int64]
+Documents = Literal["joined", "apart"]
+"""Whether the documents of a row are one text to a network, or each is read by itself."""
 
 
 class RowsOfDocuments(NamedTuple):
@@ -38,6 +40,13 @@ class RowsOfDocuments(NamedTuple):
     input_ids: Ids
     document_ids: Ids
     position_ids: Ids
+
+
+class PackedRow(NamedTuple):
+    """A row with the document that each of its tokens belongs to, (L + 1,) both."""
+
+    input_ids: Ids
+    document_ids: Ids
 
 
 class _Epoch(NamedTuple):
@@ -170,6 +179,26 @@ class Packed:
             ends = froms + sizes == begins + self._sizes[documents]
             ids[(at + sizes - 1)[ends]] = self.eos
         return ids.reshape(count, self.length + 1)
+
+
+class Apart:
+    """The rows of `packed`, told to which document each token belongs, so that a network can read each by itself."""
+
+    def __init__(self, packed: Packed):
+        self.packed, self.length = packed, packed.length
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def rows(self, epoch: int, indices: ArrayLike) -> list[PackedRow]:
+        """Several rows of an epoch. Raises IndexError for an index that is none."""
+        found = self.packed.rows_with_documents(epoch, indices)
+        return [PackedRow(*row) for row in zip(found.input_ids, found.document_ids, strict=True)]
+
+
+def arranged(rows: Packed, documents: Documents) -> Packed | Apart:
+    """The rows, as a network is to read their documents."""
+    return Apart(rows) if documents == "apart" else rows
 
 
 def packed_rows(

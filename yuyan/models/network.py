@@ -111,15 +111,22 @@ class NetworkModule(nn.Module):
         self.head = head.build(config.vocab_size, config.hidden_size, config.embedding_size) if head else None
 
     def encode(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        document_ids: Tensor | None = None,
     ) -> Tensor:
-        """(B, S) ids to (B, S, D) hidden states; `attention_mask` (B, S) marks real tokens.
+        """(B, S) ids to (B, S, D) hidden states; `attention_mask` (B, S) marks real tokens, `document_ids` (B, S)
+        separates documents packed into one row.
 
         Raises InputError for ids out of range, texts that are too long, and a network without an encoder.
         """
         if self.encoder is None:
             raise InputError("this network has no encoder; use decode")
-        return self._side(self.encoder, input_ids, attention_mask, token_type_ids, None, None, None, None, NoCache())
+        return self._side(
+            self.encoder, input_ids, attention_mask, token_type_ids, None, document_ids, None, None, NoCache()
+        )
 
     def decode(
         self,

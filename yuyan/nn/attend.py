@@ -2,7 +2,8 @@
 
 In float32 that is PyTorch's fused kernel. In bfloat16 on a CPU its products run at a fifth of what the processor reaches, and
 its backward pass at a few per cent. There attention is computed in blocks of queries, each against the keys it may
-see, with products that run at full speed; for a backward pass the probabilities are kept.
+see, with products that run at full speed; for a backward pass the probabilities are kept. What no query of a block sees,
+before its first key or after its last, is not computed: so a causal mask, a window, and the documents of a packed row save time.
 
 Shapes: B batch, H heads, T tokens, S keys, K head size; N = B x H.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,23 +22,43 @@ from yuyan.nn.transforms import under_transform
 
 LONGEST_BLOCKED = 2048  # the kept probabilities grow with the square of the length
 LARGEST_BLOCK = 1 << 25  # scores of one block, 64 MiB
+ALIGNED = 16  # keys; products of other sizes are slower
+
+
+class Reach(NamedTuple):
+    """For each query the first key that it sees in some row, and the place after the last."""
+
+    first: list[int]
+    end: list[int]
+
+
+def reach_of(mask: Tensor) -> Reach | None:
+    """The reach of a mask of booleans with four axes; None where it is the same for all queries, or nobody would ask."""
+    if mask.shape[2] == 1 or mask.device.type != "cpu" or under_transform():
+        return None
+    seen = mask.flatten(0, 1).any(0).to(torch.uint8)
+    end = seen.shape[1] - seen.flip(1).argmax(1)
+    return Reach(seen.argmax(1).tolist(), end.tolist())
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, causal: bool, scale: float | None, dropout: float
-) -> Tensor:
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, causal: bool, scale: float | None, dropout: float,
+    reach: Reach | None = None,
+) -> Tensor:  # fmt: skip
     """(B, H, T, K) queries on (B, G, S, K) keys and values, G heads shared by H / G queries each.
 
-    `mask` as in `scaled_dot_product_attention`, with four axes; with `causal` query t sees the keys up to t.
+    `mask` as in `scaled_dot_product_attention`, with four axes; with `causal` query t sees the keys up to t. `reach` is
+    that of the mask, if it is known.
     """
     if dropout == 0.0 and (mask is None or not causal) and _blocked_is_faster(query, key, value, mask):
         shared = query.shape[1] // key.shape[1]
         if shared > 1:
             key, value = (x.repeat_interleave(shared, dim=1) for x in (key, value))
         scale = query.shape[-1] ** -0.5 if scale is None else scale
+        blocks = blocks_of(query.shape[2], key.shape[2], causal, reach)
         if not _differentiated(query, key, value, mask):
-            return _forward(query, key, value, mask, causal, scale, None)
-        result: Tensor = Blocked.apply(query, key, value, mask, causal, scale)  # type: ignore[no-untyped-call]
+            return _forward(query, key, value, mask, blocks, scale, None)
+        result: Tensor = Blocked.apply(query, key, value, mask, blocks, scale)  # type: ignore[no-untyped-call]
         return result
     return F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=causal, scale=scale, dropout_p=dropout,
@@ -62,15 +83,15 @@ def _differentiated(*tensors: Tensor | None) -> bool:
 
 
 def _forward(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float,
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, blocks: list[Block], scale: float,
     kept: list[Tensor] | None,
 ) -> Tensor:  # fmt: skip
     """Block after block; the probabilities of each are added to `kept`."""
     batch, heads, queries, _ = query.shape
     query, key, value = _joined(query, key, value)
     outputs = []
-    for rows, seen in _blocks(queries, key.shape[1], causal):
-        part = mask[:, :, rows] if mask is not None and mask.shape[2] > 1 else mask
+    for rows, seen, causal in blocks:
+        part = None if mask is None else mask[:, :, rows if mask.shape[2] > 1 else slice(None), seen]
         numbers = None if part is None or part.dtype == torch.bool else part
         scores = _scores(query[:, rows], key[:, seen], scale, numbers, heads)
         if causal:
@@ -102,12 +123,12 @@ class Blocked(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, blocks: list[Block], scale: float
     ) -> Tensor:
         kept: list[Tensor] = []
-        output = _forward(query, key, value, mask, causal, scale, kept)
+        output = _forward(query, key, value, mask, blocks, scale, kept)
         ctx.save_for_backward(query, key, value, mask, *kept)
-        ctx.causal, ctx.scale = causal, scale
+        ctx.blocks, ctx.scale = blocks, scale
         return output
 
     @staticmethod
@@ -115,9 +136,9 @@ class Blocked(torch.autograd.Function):
         query, key, value, mask, *kept = ctx.saved_tensors
         shapes = [x.shape for x in (query, key, value)]
         query, key, value, d_output = _joined(query, key, value, d_output)
-        blocks = _blocks(query.shape[1], key.shape[1], ctx.causal)
+        keys = key.shape[1]
         d_queries, d_masks, d_key, d_value = [], [], None, None
-        for (rows, seen), weights in zip(reversed(blocks), reversed(kept), strict=True):  # the last one sees all keys
+        for (rows, seen, _), weights in zip(reversed(ctx.blocks), reversed(kept), strict=True):
             d_rows = d_output[:, rows]
             d_weights = torch.bmm(d_rows, value[:, seen].transpose(1, 2))
             d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
@@ -125,8 +146,8 @@ class Blocked(torch.autograd.Function):
                 d_masks.append(_mask_gradient(d_scores.view(*shapes[0][:2], *d_scores.shape[1:]), mask))
             d_queries.append(torch.bmm(d_scores, key[:, seen]).mul_(ctx.scale))
             d_block = torch.bmm(d_scores.transpose(1, 2), query[:, rows]).mul_(ctx.scale)
-            d_key = _added(d_key, seen, d_block, len(blocks))
-            d_value = _added(d_value, seen, torch.bmm(weights.transpose(1, 2), d_rows), len(blocks))
+            d_key = _added(d_key, seen, d_block, keys, len(kept))
+            d_value = _added(d_value, seen, torch.bmm(weights.transpose(1, 2), d_rows), keys, len(kept))
         assert d_key is not None and d_value is not None
         gradients = (_one(d_queries[::-1]), d_key.to(key.dtype), d_value.to(value.dtype))
         return *(g.view(shape) for g, shape in zip(gradients, shapes, strict=True)), _whole(d_masks, mask), None, None
@@ -141,10 +162,12 @@ def _one(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)
 
 
-def _added(total: Tensor | None, seen: slice, part: Tensor, blocks: int) -> Tensor:
-    """The running sum over blocks of queries, in float32; of one block there is nothing to sum."""
-    if total is None:
+def _added(total: Tensor | None, seen: slice, part: Tensor, keys: int, blocks: int) -> Tensor:
+    """The running sum over blocks of queries, in float32; of one block that sees all keys there is nothing to sum."""
+    if total is None and part.shape[1] == keys:
         return part if blocks == 1 else part.float()
+    if total is None:
+        total = part.new_zeros(part.shape[0], keys, part.shape[2], dtype=torch.float32)
     total[:, seen] += part
     return total
 
@@ -163,11 +186,25 @@ def _whole(parts: list[Tensor], mask: Tensor | None) -> Tensor | None:
     return total.to(mask.dtype)
 
 
-def _blocks(queries: int, keys: int, causal: bool) -> list[tuple[slice, slice]]:
-    """The queries of each block, and the keys that they may see."""
-    size = block_size(queries)
-    rows = [slice(start, min(start + size, queries)) for start in range(0, queries, size)]
-    return [(block, slice(0, block.stop if causal else keys)) for block in rows]
+class Block(NamedTuple):
+    """Queries that are computed together, and the keys that they may see; with `causal` the last ones hide each other."""
+
+    rows: slice
+    seen: slice
+    causal: bool
+
+
+def blocks_of(queries: int, keys: int, causal: bool, reach: Reach | None = None) -> list[Block]:
+    """All queries, block after block."""
+    size, blocks = block_size(queries), list[Block]()
+    for start in range(0, queries, size):
+        stop = min(start + size, queries)
+        first, end = 0, stop if causal else keys
+        if reach is not None:
+            first = min(reach.first[start:stop]) // ALIGNED * ALIGNED
+            end = min(-(-max(reach.end[start:stop]) // ALIGNED) * ALIGNED, keys)
+        blocks.append(Block(slice(start, stop), slice(first, end), causal))
+    return blocks
 
 
 def block_size(length: int) -> int:

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from yuyan.config import Config
-from yuyan.nn.attend import attend
+from yuyan.nn.attend import Reach, attend, reach_of
 from yuyan.nn.cache import NoCache, Pair
 from yuyan.nn.linear import Linear
 from yuyan.nn.mask import Mask, Places, allowed
@@ -76,17 +76,20 @@ class View:
     """(B, S, D): what cross-attention reads; None: the attention reads its own input."""
     cache: NoCache
     """Where keys and values are kept."""
+    reach: Reach | None = None
+    """What the mask leaves to be seen of each query, so that the kernel need not look at the rest."""
 
 
 def self_view(mask: Mask, position: PositionModule, places: Places, cache: NoCache) -> View:
     """The view of a sequence on itself; mask, padding, documents and position bias become one tensor at most."""
     visible, bias = allowed(mask, places), position.bias(places)
     causal = visible is None and mask.shape(places.query.shape[1], places.start) == "causal"
+    reach = None if visible is None or bias is not None else reach_of(visible)
     if bias is not None:
         if causal:
             visible, causal = mask.allows(places.query[:, :, None], places.key[:, None, :])[:, None], False
         visible = bias if visible is None else bias.masked_fill(~visible, float("-inf"))
-    return View(visible, causal, position.rotation(places), None, cache)
+    return View(visible, causal, position.rotation(places), None, cache, reach)
 
 
 def memory_view(memory: Tensor, memory_mask: Tensor | None, cache: NoCache) -> View:
@@ -126,7 +129,7 @@ class Attention(nn.Module):
             mask = mask.to(query.dtype)
         attended = attend(
             query, key, value, mask, causal=view.causal, scale=self.config.scale,
-            dropout=self.config.dropout if self.training else 0.0,
+            dropout=self.config.dropout if self.training else 0.0, reach=view.reach,
         )  # fmt: skip
         output: Tensor = self.o_proj(attended.transpose(1, 2).flatten(2))
         return output

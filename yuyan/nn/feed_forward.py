@@ -19,10 +19,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from yuyan.config import Config
-from yuyan.errors import InputError
 from yuyan.nn.cache import NoCache
 from yuyan.nn.linear import Linear
-from yuyan.nn.mask import Places
+from yuyan.nn.mask import Places, positions_in_documents
 from yuyan.nn.position import PositionModule
 
 
@@ -77,8 +76,6 @@ class FeedForwardModule(nn.Module):
         self, x: Tensor, places: Places, memory: Tensor | None, memory_mask: Tensor | None, cache: NoCache
     ) -> Tensor:
         """(B, T, E) embedded tokens to (B, T, D) hidden states."""
-        if places.document_ids is not None:
-            raise InputError("document_ids: a feed-forward side reads a row as one text; give one document a row")
         real, kept = places.new_tokens(), self.config.order - 2
         (before,) = cache.recall(self) or (x.new_zeros(x.shape[0], kept, x.shape[2]),)
         order = None if real is None or bool(real.all()) else (~real).to(torch.uint8).argsort(dim=1, stable=True)
@@ -86,17 +83,21 @@ class FeedForwardModule(nn.Module):
             x = x.gather(1, order[:, :, None].expand_as(x))
         line = torch.cat((before, x), 1)
         cache.swap(self, (self._last(line, kept, None if order is None or real is None else real.sum(1)),))
-        out = self._hidden(line)
+        out = self._hidden(line, None if places.document_ids is None else positions_in_documents(places.document_ids))
         if order is not None:
             out = torch.zeros_like(out).scatter(1, order[:, :, None].expand_as(out), out)
         dropped: Tensor = self.dropout(out)
         return dropped
 
-    def _hidden(self, line: Tensor) -> Tensor:
-        """(B, n - 2 + T, E) to (B, T, D); the newest token comes first in x."""
+    def _hidden(self, line: Tensor, place: Tensor | None) -> Tensor:
+        """(B, n - 2 + T, E) to (B, T, D); the newest token comes first in x. What lies before the document of a token,
+        whose `place` (B, T) in it is given, is zero as before a text."""
         count = line.shape[1] - self.config.order + 2
         newest = self.config.order - 2
-        past = torch.cat([line[:, newest - back : newest - back + count] for back in range(newest + 1)], 2)
+        parts = [line[:, newest - back : newest - back + count] for back in range(newest + 1)]
+        if place is not None:
+            parts = [part * (place >= back)[:, :, None].to(part.dtype) for back, part in enumerate(parts)]
+        past = torch.cat(parts, 2)
         hidden = torch.tanh(self.dense(past))
         return torch.cat((hidden, past), 2) if self.config.direct else hidden
 

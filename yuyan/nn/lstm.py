@@ -43,28 +43,33 @@ def is_faster(cell: nn.Module, x: Tensor) -> bool:
     )
 
 
-def run(cell: nn.LSTM, x: Tensor, state: LstmState) -> tuple[Tensor, LstmState]:
-    """What `cell(x, state)` gives: (B, T, D) outputs of the last layer and the states after the last token."""
+def run(cell: nn.LSTM, x: Tensor, state: LstmState, starts: Tensor | None = None) -> tuple[Tensor, LstmState]:
+    """What `cell(x, state)` gives: (B, T, D) outputs of the last layer and the states after the last token.
+
+    The state is forgotten before each token where `starts` (B, T) is True.
+    """
     hidden, cells = [], []
+    carried = None if starts is None else (~starts).t()[:, :, None].float()
     out = x.transpose(0, 1)
     for layer in range(cell.num_layers):
         if layer:
             out = F.dropout(out, cell.dropout, cell.training)
         weights = (getattr(cell, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
         first = state.hidden[layer], state.cell[layer]
-        out, last = _Layer.apply(out, *first, *weights)  # type: ignore[no-untyped-call]
+        out, last = _Layer.apply(out, *first, *weights, carried)  # type: ignore[no-untyped-call]
         hidden.append(out[-1])
         cells.append(last)
     return out.transpose(0, 1), LstmState(torch.stack(hidden), torch.stack(cells))
 
 
 class _Layer(torch.autograd.Function):
-    """(T, B, E) to (T, B, D) and the last cell state."""
+    """(T, B, E) to (T, B, D) and the last cell state; `carried` (T, B, 1) is 0 where a state is forgotten, else 1."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, h0: Tensor, c0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any, x: Tensor, h0: Tensor, c0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor,
+        carried: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         length, batch, size = x.shape[0], x.shape[1], w_hh.shape[1]
         exact = torch.promote_types(x.dtype, torch.float32)
         from_input = torch.addmm(b_ih + b_hh, x.reshape(length * batch, -1), w_ih.t()).view(length, batch, -1)
@@ -73,22 +78,27 @@ class _Layer(torch.autograd.Function):
         hidden = torch.empty(length + 1, batch, size, dtype=x.dtype)
         cells[0], hidden[0], turned = c0, h0, w_hh.t()
         for t in range(length):
-            now = gates[t]
-            now.copy_(torch.addmm(from_input[t], hidden[t], turned).view(batch, 4, size))
+            now, before, cell = gates[t], hidden[t], cells[t]
+            if carried is not None:
+                before, cell = before * carried[t].to(before.dtype), cell * carried[t]
+            now.copy_(torch.addmm(from_input[t], before, turned).view(batch, 4, size))
             now[:, :2].sigmoid_()
             now[:, 2].tanh_()
             now[:, 3].sigmoid_()
-            torch.mul(now[:, 1], cells[t], out=cells[t + 1]).addcmul_(now[:, 0], now[:, 2])
+            torch.mul(now[:, 1], cell, out=cells[t + 1]).addcmul_(now[:, 0], now[:, 2])
             hidden[t + 1] = torch.tanh(cells[t + 1]).mul_(now[:, 3])
-        ctx.save_for_backward(x, w_ih, w_hh, gates, cells, hidden)
+        ctx.save_for_backward(x, w_ih, w_hh, gates, cells, hidden, carried)
         return hidden[1:], cells[-1].to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out: Tensor, d_last: Tensor) -> tuple[Tensor | None, ...]:
-        x, w_ih, w_hh, gates, cells, hidden = ctx.saved_tensors
+        x, w_ih, w_hh, gates, cells, hidden, carried = ctx.saved_tensors
         length, batch, size = d_out.shape
-        slopes, through = _slopes(gates, cells)
+        before, cells_before = hidden[:-1], cells[:-1]
+        if carried is not None:
+            before, cells_before = before * carried.to(before.dtype), cells_before * carried
+        slopes, through = _slopes(gates, cells_before, cells[1:])
         d_before = torch.empty(length, batch, 4 * size, dtype=x.dtype)
         d_hidden, d_cell = gates.new_zeros(batch, size), d_last.to(gates.dtype)
         for t in reversed(range(length)):
@@ -99,6 +109,8 @@ class _Layer(torch.autograd.Function):
             d_before[t] = slopes[t].flatten(1)
             d_cell = d_cell * gates[t, :, 1]
             d_hidden = (d_before[t] @ w_hh).to(gates.dtype)
+            if carried is not None:
+                d_cell, d_hidden = d_cell * carried[t], d_hidden * carried[t]
         flat = d_before.flatten(0, 1)
         d_bias = slopes.sum((0, 1)).flatten().to(x.dtype)
         return (
@@ -106,19 +118,20 @@ class _Layer(torch.autograd.Function):
             d_hidden.to(x.dtype),
             d_cell.to(x.dtype),
             flat.t() @ x.reshape(length * batch, -1),
-            flat.t() @ hidden[:-1].flatten(0, 1),
+            flat.t() @ before.flatten(0, 1),
             d_bias,
             d_bias,
+            None,
         )
 
 
-def _slopes(gates: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+def _slopes(gates: Tensor, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
     """d(c_t) / d(i, f, g before their functions) and d(h_t) / d(o before its function), (T, B, 4, D); d(h_t) / d(c_t)."""
     i, f, g, o = gates.unbind(2)
-    squashed = torch.tanh(cells[1:])
+    squashed = torch.tanh(after)
     slopes = torch.empty_like(gates)
     torch.mul(g, i, out=slopes[:, :, 0]).mul_(1 - i)
-    torch.mul(cells[:-1], f, out=slopes[:, :, 1]).mul_(1 - f)
+    torch.mul(before, f, out=slopes[:, :, 1]).mul_(1 - f)
     torch.mul(i, 1 - g.square(), out=slopes[:, :, 2])
     torch.mul(squashed, o, out=slopes[:, :, 3]).mul_(1 - o)
     return slopes, squashed.square_().neg_().add_(1).mul_(o)

@@ -119,9 +119,14 @@ def position_ids_of(attention_mask: Tensor) -> Tensor:
 def positions_in_documents(document_ids: Tensor) -> Tensor:
     """(B, T): each token's place in its own document, for rows packed with several."""
     places = torch.arange(document_ids.shape[1], device=document_ids.device).expand_as(document_ids)
+    return places - torch.where(starts_of(document_ids), places, 0).cummax(1).values
+
+
+def starts_of(document_ids: Tensor) -> Tensor:
+    """(B, T), True where a document starts; the first token of a row is always such a place."""
     first = torch.ones_like(document_ids, dtype=torch.bool)
     first[:, 1:] = document_ids[:, 1:] != document_ids[:, :-1]
-    return places - torch.where(first, places, 0).cummax(1).values
+    return first
 
 
 def has_holes(attention_mask: Tensor) -> bool:

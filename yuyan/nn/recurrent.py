@@ -8,18 +8,19 @@ Shapes: B batch, T tokens, S tokens of the memory, E width of the input, D hidde
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence, unpack_sequence
 
 from yuyan.config import Config
 from yuyan.errors import InputError
 from yuyan.nn import lstm
 from yuyan.nn.cache import NoCache, Pair
-from yuyan.nn.mask import Places
+from yuyan.nn.mask import Places, starts_of
 from yuyan.nn.position import PositionModule
 
 CELLS: dict[str, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -180,7 +181,10 @@ class RecurrentModule(nn.Module):
     ) -> Tensor:
         """(B, T, E) embedded tokens to (B, T, D) hidden states."""
         if places.document_ids is not None:
-            raise InputError("document_ids: a recurrent side reads a row as one text; give one document a row")
+            if memory is not None or places.attention_mask is not None:
+                raise InputError("document_ids: a recurrent side reads packed rows without padding or a memory")
+            separate: Tensor = self.dropout(self._documents(x, starts_of(places.document_ids)))
+            return separate
         real = places.new_tokens()
         state = cache.recall(self)
         if state is None:
@@ -229,6 +233,17 @@ class RecurrentModule(nn.Module):
         return out, tuple(
             torch.where(some, new, old) for new, old in zip(self._cell_to_ours(after), state, strict=True)
         )
+
+    def _documents(self, x: Tensor, starts: Tensor) -> Tensor:
+        """All tokens of packed rows; the state is forgotten where a document starts, (B, T) True."""
+        if isinstance(self.cell, nn.LSTM) and lstm.is_faster(self.cell, x):
+            zeros = x.new_zeros(self.state_size[0], x.shape[0], self.state_size[1])
+            return lstm.run(self.cell, x, lstm.LstmState(zeros, zeros), starts)[0]
+        places = starts.flatten().nonzero().flatten().tolist()
+        sizes = [end - start for start, end in pairwise([*places, starts.numel()])]
+        packed = pack_sequence(list(torch.split(x.flatten(0, 1), sizes)), enforce_sorted=False)
+        out: PackedSequence = self.cell(packed)[0]
+        return torch.cat(unpack_sequence(out)).view(*x.shape[:2], -1)
 
     def _step_by_step(
         self, x: Tensor, real: Tensor | None, state: State, memory: Tensor, memory_mask: Tensor | None, cache: NoCache

@@ -6,7 +6,8 @@ A member of the union is a config; `build(tokenizer)` adds the ids it cannot kno
 decides what to divide by. Accumulation, ranks of unequal length, metrics and privacy all rest on that.
 
 An item is a row of a corpus, T + 1 ids of which next-token prediction uses the last as a label only (objectives that
-read a whole text leave it out), or a mapping of named rows of bare ids, to which the objective adds control tokens.
+read a whole text leave it out), or a mapping of named rows of bare ids, to which the objective adds control tokens. A
+`PackedRow` says to which document each of its ids belongs; nothing is then read or predicted across documents.
 
 B examples, T tokens, D hidden size, V vocabulary, N tokens scored.
 """
@@ -48,7 +49,9 @@ perplexity it stands for; `..._accuracy` and `..._recall` are shares."""
 class LanguageNetwork(Protocol):
     """The three methods of a network, and the last layer by itself."""
 
-    def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor: ...
+    def encode(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, *, document_ids: Tensor | None = None
+    ) -> Tensor: ...
 
     def decode(
         self,
@@ -57,6 +60,7 @@ class LanguageNetwork(Protocol):
         *,
         memory: Tensor | None = None,
         memory_mask: Tensor | None = None,
+        document_ids: Tensor | None = None,
     ) -> Tensor: ...
 
     def score(self, hidden: Tensor) -> Tensor: ...
@@ -157,6 +161,11 @@ def right_tokens(model: LanguageNetwork, hidden: Tensor, labels: Tensor) -> Loss
     right = [F.linear(states[part], weight, bias).argmax(1) == wanted[part] for part in parts]
     total = torch.zeros(labels.shape, device=labels.device).masked_scatter(scored, torch.cat(right).float())
     return Loss(total.sum(1), scored.sum(1))
+
+
+def packing(batch: Batch) -> dict[str, Tensor]:
+    """What a network has to be told of a packed batch, if it is one."""
+    return {"document_ids": batch["document_ids"]} if "document_ids" in batch else {}
 
 
 def pair_of(model: object, kind: str) -> Pair:

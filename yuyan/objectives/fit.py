@@ -61,6 +61,16 @@ def check_network(objective: ObjectiveConfig, network: Network) -> None:
         )
 
 
+def check_documents(objective: ObjectiveConfig, *, records: bool) -> None:
+    """Raises ConfigError if the objective cannot keep the documents of a row apart, or if the rows are records."""
+    if records:
+        raise ConfigError("train.documents apart: for texts; records never share a row")
+    if not isinstance(objective, NextToken | MaskedToken):
+        raise ConfigError(
+            f"train.documents apart: with objective.kind next_token and masked_token, not {objective.kind}"
+        )
+
+
 def check_tokenizer(objective: ObjectiveConfig, tokenizer: TokenizerConfig) -> None:
     """Raises ConfigError if a tokenizer that is still to be trained will lack a control token that is needed."""
     asked = objective.base if isinstance(objective, Distil) else objective

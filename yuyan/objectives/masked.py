@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from yuyan.config import Config
+from yuyan.corpus.pack import PackedRow
 from yuyan.errors import ConfigError
 from yuyan.nn.linear_cross_entropy import IGNORE, PLAIN, CrossEntropy
 from yuyan.objectives.base import (
@@ -31,6 +32,7 @@ from yuyan.objectives.base import (
     Loss,
     Marks,
     Vocabulary,
+    packing,
     right_tokens,
     sparse_token_loss,
 )
@@ -81,21 +83,23 @@ class MaskedTokenObjective:
     independent: ClassVar[bool] = True
     counted: ClassVar[Counted] = "tokens"
 
-    def example(self, item: np.ndarray, random: np.random.Generator) -> Example:
+    def example(self, item: np.ndarray | PackedRow, random: np.random.Generator) -> Example:
         """The first T tokens of a row: `input_ids` with tokens hidden, `labels` what they were, -100 elsewhere.
 
         With a weight on the tokens left alone, they are `unmasked_labels`.
         """
-        ids = item[:-1]
+        ids = (item.input_ids if isinstance(item, PackedRow) else item)[:-1]
         chosen = self.masking.choose(ids, random)
         example = {"input_ids": self.masking.cover(ids, chosen, random), "labels": np.where(chosen, ids, IGNORE)}
         if self.unmasked_weight:
             example["unmasked_labels"] = np.where(~chosen & self.masking.text[ids], ids, IGNORE)
+        if isinstance(item, PackedRow):
+            example["document_ids"] = item.document_ids[:-1]
         return example
 
     def hidden(self, model: LanguageNetwork, batch: Batch) -> Tensor:
         """(B, T, D) states of the encoder."""
-        return model.encode(batch["input_ids"], batch.get("attention_mask"))
+        return model.encode(batch["input_ids"], batch.get("attention_mask"), **packing(batch))
 
     def loss(self, model: LanguageNetwork, batch: Batch) -> Loss:
         """Cross-entropy in nats; the count is that of the hidden tokens, and of the others if they weigh anything."""

@@ -15,7 +15,8 @@ from pydantic import model_validator
 from torch import Tensor
 
 from yuyan.config import Config
-from yuyan.nn.linear_cross_entropy import PLAIN, CrossEntropy
+from yuyan.corpus.pack import PackedRow
+from yuyan.nn.linear_cross_entropy import IGNORE, PLAIN, CrossEntropy
 from yuyan.nn.sampled_softmax import FULL, SampledSoftmax, Softmax
 from yuyan.objectives.base import (
     Batch,
@@ -25,6 +26,7 @@ from yuyan.objectives.base import (
     Loss,
     Marks,
     Vocabulary,
+    packing,
     sampled_token_loss,
     token_loss,
 )
@@ -51,13 +53,18 @@ class NextToken(Config):
         """Itself: it needs no control tokens."""
         return self
 
-    def example(self, item: np.ndarray, random: np.random.Generator) -> Example:
-        """A row of T + 1 token ids becomes T inputs and, one to the right, T labels."""
-        return {"input_ids": item[:-1], "labels": item[1:]}
+    def example(self, item: np.ndarray | PackedRow, random: np.random.Generator) -> Example:
+        """A row of T + 1 token ids becomes T inputs and, one to the right, T labels; the first token of another document
+        is none."""
+        if not isinstance(item, PackedRow):
+            return {"input_ids": item[:-1], "labels": item[1:]}
+        ids, documents = item
+        labels = np.where(documents[1:] == documents[:-1], ids[1:], IGNORE)
+        return {"input_ids": ids[:-1], "labels": labels, "document_ids": documents[:-1]}
 
     def hidden(self, model: LanguageNetwork, batch: Batch) -> Tensor:
         """(B, T, D) states of the decoder."""
-        return model.decode(batch["input_ids"], batch.get("attention_mask"))
+        return model.decode(batch["input_ids"], batch.get("attention_mask"), **packing(batch))
 
     def loss(self, model: LanguageNetwork, batch: Batch) -> Loss:
         """Total and count of the cross-entropy in nats, one pair an example; with a sampled softmax an estimate of it."""

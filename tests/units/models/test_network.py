@@ -147,7 +147,9 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match="document_ids"):
         model.decode(ids(2, 3), cache=Cache(), document_ids=ids(2, 3))
     with pytest.raises(InputError, match="document_ids"):
-        network(decoder={"kind": "recurrent", "num_layers": 1}).decode(ids(2, 3), document_ids=ids(2, 3))
+        network(decoder={"kind": "recurrent", "num_layers": 1}).decode(
+            ids(2, 3), torch.ones(2, 3), document_ids=ids(2, 3)
+        )
     cache = Cache()
     model.decode(ids(2, 3), torch.ones(2, 3), cache=cache)
     with pytest.raises(InputError, match="3 rows, but the cache was filled with 2"):

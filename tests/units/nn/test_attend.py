@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 
 from yuyan.nn import attend as module
-from yuyan.nn.attend import Blocked, attend
+from yuyan.nn.attend import Blocked, attend, blocks_of, reach_of
 
 
 @pytest.mark.parametrize("length", [1, 63, 64, 65, 200, 300])
 def test_blocked_equals_fused(length: int) -> None:
     tensors = [torch.randn(2, 3, length, 16, requires_grad=True) for _ in range(3)]
     upstream = torch.randn(2, 3, length, 16)
-    ours = Blocked.apply(*tensors, None, True, 0.3)
+    ours = Blocked.apply(*tensors, None, blocks_of(length, length, True), 0.3)
     fused = F.scaled_dot_product_attention(*tensors, is_causal=True, scale=0.3)
     torch.testing.assert_close(ours, fused, atol=1e-5, rtol=1e-5)
     for a, b in zip(
@@ -39,6 +39,7 @@ def masks(rows: int, heads: int, queries: int, keys: int) -> dict[str, torch.Ten
     return {
         "padding": padding,
         "pairs": torch.rand(rows, 1, queries, keys) > 0.3,
+        "window": ((torch.arange(queries)[:, None] - torch.arange(keys)).abs() < 5).expand(rows, 1, -1, -1),
         "bias": torch.randn(1, heads, queries, keys),
         "bias of each row": torch.randn(rows, heads, queries, keys),
         "slope": torch.randn(1, heads, 1, keys),
@@ -46,14 +47,17 @@ def masks(rows: int, heads: int, queries: int, keys: int) -> dict[str, torch.Ten
 
 
 @pytest.mark.parametrize("scale", [0.3, 0.25, 1.0])
-@pytest.mark.parametrize("name", ["padding", "pairs", "bias", "bias of each row", "slope"])
-@pytest.mark.parametrize(("queries", "keys"), [(40, 40), (150, 70), (1, 9)])
+@pytest.mark.parametrize("name", ["padding", "pairs", "window", "bias", "bias of each row", "slope"])
+@pytest.mark.parametrize(("queries", "keys"), [(40, 40), (150, 70), (1, 9), (300, 300)])
 def test_blocked_with_a_mask(name: str, queries: int, keys: int, scale: float) -> None:
     mask = masks(2, 3, queries, keys)[name]
+    reach = reach_of(mask) if mask.dtype == torch.bool else None
+    if name == "window":
+        mask = mask | ~mask.any(-1, keepdim=True)  # queries beyond the keys
     mask = mask if mask.dtype == torch.bool else mask.requires_grad_()
     tensors = [torch.randn(2, 3, n, 16, requires_grad=True) for n in (queries, keys, keys)]
     inputs = [*tensors, *([mask] if mask.requires_grad else [])]
-    ours = Blocked.apply(*tensors, mask, False, scale)
+    ours = Blocked.apply(*tensors, mask, blocks_of(queries, keys, False, reach), scale)
     plain = F.scaled_dot_product_attention(*tensors, attn_mask=mask, scale=scale)
     torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
     upstream = torch.randn_like(plain)
