@@ -1,4 +1,4 @@
-"""Networks from before the Transformer under the names people look for: `nplm`, `rnn`, `gru`, `lstm`, `bilstm`."""
+"""Networks from before the Transformer under the names people look for: `nplm`, `rnn`, `gru`, `lstm`, `bilstm`, `seq2seq`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from yuyan.nn.embed import Embedding
 from yuyan.nn.feed_forward import FeedForward
 from yuyan.nn.head import LanguageModelHead
 from yuyan.nn.initialise import Initialisation
-from yuyan.nn.recurrent import Recurrent
+from yuyan.nn.recurrent import Additive, FirstState, Multiplicative, Recurrent, RecurrentCross
 
 
 class WordVectors(Config):
@@ -140,6 +140,47 @@ class BiLstm(Config):
         return Network(
             vocab_size=vocab_size, hidden_size=self.hidden_size, encoder=side,
             embedding=Embedding(size=self.embedding_size, dropout=self.dropout),
+        )  # fmt: skip
+
+    def build(self, vocab_size: int, seed: int) -> NetworkModule:
+        """A network with fresh weights."""
+        return self.network(vocab_size).build(seed, self.initialisation)
+
+
+class Seq2Seq(Config):
+    """A recurrent encoder, which reads both ways, and a recurrent decoder that attends to what it read (Bahdanau et al.
+    2015; Luong et al. 2015); without attention the encoder only sets the decoder's first state (Sutskever et al. 2014)."""
+
+    kind: Literal["seq2seq"] = "seq2seq"
+    cell: Literal["gru", "lstm"] = "gru"
+    """What a layer does at each token."""
+    attention: Literal["additive", "multiplicative", "none"] = "additive"
+    """Bahdanau's score, read before each step; Luong's, read after it; or none."""
+    hidden_size: int = Field(256, gt=0, multiple_of=2)
+    """Width of the states, half of it for each direction of the encoder."""
+    embedding_size: int | None = Field(None, gt=0)
+    """Width of the token vectors, which both sides share; by default the hidden size."""
+    num_layers: int = Field(1, gt=0)
+    """Layers on top of each other, on each side."""
+    tied: bool = True
+    """Whether the scores use the embedding's weights."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of inputs, outputs and what lies between layers that is dropped while training."""
+    initialisation: Initialisation = Initialisation(std=0.05, embedding_std=0.05)
+    """How the weights start."""
+
+    @config_errors("model")
+    def network(self, vocab_size: int) -> Network:
+        """Every seam spelled out. Raises ConfigError for sizes that do not fit each other."""
+        crossings: dict[str, RecurrentCross] = {
+            "additive": Additive(), "multiplicative": Multiplicative(), "none": FirstState(),
+        }  # fmt: skip
+        side = Recurrent(cell=self.cell, num_layers=self.num_layers, dropout=self.dropout, output_dropout=self.dropout)
+        return Network(
+            vocab_size=vocab_size, hidden_size=self.hidden_size,
+            embedding=Embedding(size=self.embedding_size, dropout=self.dropout),
+            encoder=side.model_copy(update={"bidirectional": True}),
+            decoder=side.model_copy(update={"cross": crossings[self.attention]}), head=LanguageModelHead(tied=self.tied),
         )  # fmt: skip
 
     def build(self, vocab_size: int, seed: int) -> NetworkModule:

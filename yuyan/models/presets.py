@@ -12,7 +12,7 @@ from pydantic import Field
 
 from yuyan.config import Config, config_errors
 from yuyan.errors import ConfigError
-from yuyan.models.classic import BiLstm, Classic, Gru, Lstm, Nplm, Rnn, WordVectors
+from yuyan.models.classic import BiLstm, Classic, Gru, Lstm, Nplm, Rnn, Seq2Seq, WordVectors
 from yuyan.models.cost import GATES
 from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.attention import Heads
@@ -265,7 +265,7 @@ class Auto(Config):
 
 
 ModelConfig = Annotated[
-    Gpt | Lstm | Gru | Rnn | Nplm | BiLstm | Bert | Electra | T5 | Custom | Auto, Field(discriminator="kind")
+    Gpt | Lstm | Gru | Rnn | Nplm | BiLstm | Seq2Seq | Bert | Electra | T5 | Custom | Auto, Field(discriminator="kind")
 ]
 
 

@@ -41,7 +41,7 @@ _NEEDS: dict[type, _Needs] = {
     Preference: _DECODES,
     MaskedToken: _FILLS,
     Ctc: _FILLS,
-    SpanCorruption: _Needs((_BOTH,), _WORDS, "an encoder and a decoder", "t5"),
+    SpanCorruption: _Needs((_BOTH,), _WORDS, "an encoder and a decoder", "t5 or seq2seq"),
     ReplacedToken: _Needs((_ENCODER,), (ReplacedHead,), "an encoder with a head of kind replaced", "electra"),
     Contrastive: _Needs((_ENCODER, _DECODER), None, "one side, an encoder or a decoder", "bert"),
 }
