@@ -17,9 +17,13 @@ import torch
 from safetensors.torch import load_file
 from toy_runs import CONFIG, MODELS, SETTINGS, Toy, advance, begin, differences, outcome, plain, remains, toy_corpus
 
+from yuyan.commands.corpus import make_corpus
+from yuyan.commands.made import MADE
+from yuyan.commands.provenance import provenance
 from yuyan.commands.run import read_run_config
-from yuyan.commands.train import train_command
+from yuyan.commands.train import run_training, train_command
 from yuyan.errors import InputError
+from yuyan.store import write_json
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.train import Adafactor, AdamW, Ema, Muon, OptimizerConfig, Sgd
 from yuyan.train.optimizer import Rates
@@ -314,6 +318,16 @@ def test_damage_is_found_and_the_older_checkpoint_gives_the_same_run(
     assert (newest.name in said) == (damage not in ("gone", "stale lock and leftovers"))
     assert outcome(folder) == outcome(uninterrupted)
     assert remains(folder) == []
+
+
+def test_a_run_on_a_text_that_lies_elsewhere_is_rid_of_leftovers_too(tmp_path: Path) -> None:
+    """The rungs of a ladder share one text, so that nobody has looked into their folders before."""
+    config = read_run_config(CONFIG, [*SETTINGS, "train.steps=2", "evaluate.every=2"])
+    rung = tmp_path / "rung"
+    (rung / "model.tmp-77").mkdir(parents=True)
+    write_json(rung / MADE, provenance())
+    run_training(config, rung, make_corpus(config, tmp_path / "text"))
+    assert remains(rung) == []
 
 
 def test_patience_survives_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
