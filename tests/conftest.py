@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Iterator
@@ -18,6 +19,13 @@ import torch
 
 torch.set_num_threads(1)
 
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: no garbage collection need look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
 DATA = Path(os.environ.get("YUYAN_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 
 
@@ -33,6 +41,13 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"a test tried to reach {address}")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That files are synced, and in which order, is tried in `units/test_power_loss.py`; elsewhere it would only be waited
+    for. Other processes that a test starts do sync."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture(autouse=True)

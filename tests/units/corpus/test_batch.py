@@ -46,10 +46,11 @@ def names(batches: Batches, count: int) -> list[list[int]]:
 @pytest.fixture(autouse=True)
 def no_thread_left() -> Iterator[None]:
     yield
-    gc.collect()
-    for _ in range(50):
+    for number in range(50):
         if not any(thread.name == "batches" for thread in threading.enumerate()):
             return
+        if number == 0:
+            gc.collect()
         time.sleep(0.02)
     raise AssertionError("a thread was left behind")
 

@@ -11,6 +11,7 @@ from yuyan.errors import DataError
 from yuyan.text.stdlib import stdlib_documents
 
 
+@pytest.mark.slow
 def test_the_library_of_this_python() -> None:
     before = set(sys.modules)
     documents = list(stdlib_documents())
