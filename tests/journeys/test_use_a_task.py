@@ -125,3 +125,14 @@ def test_tags_as_transformers_scores_them(tmp_path: Path) -> None:
     with torch.no_grad():
         best = theirs(input_ids=tokens["input_ids"]).logits[0].argmax(-1)
     assert [theirs.config.id2label[int(i)] for i in best[1:5]] == list(tagged.tags)
+
+
+def test_a_task_learns_from_changed_texts(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    config = toy_tasks.config(tmp_path, toy_tasks.moods(tmp_path / "moods.jsonl"), "{kind: classify}", BERT)
+    changes = "data.augment=[{kind: token_dropout, rate: 0.1}, {kind: delete, rate: 0.1}, {kind: swap}]"
+    assert command("train", str(config), changes, "--out", str(tmp_path / "run")) == 0
+    assert yuyan.load(tmp_path / "run").predict("this film was sour.").labels == ("bad",)
+    capfd.readouterr()
+    assert command("train", str(config), "data.sampling={kind: by_quality}", "--out", str(tmp_path / "b")) == 2
+    assert "data.sampling: draws documents, not the records of a task" in capfd.readouterr().err
+    assert not (tmp_path / "b").exists()

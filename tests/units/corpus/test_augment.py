@@ -168,6 +168,8 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ConfigError, match="replaced_token"):
         check_fit(read_run_config(electra, ["data.augment=[{kind: token_dropout}]"]))
     check_fit(read_run_config(electra, ["data.augment=[{kind: swap}]"]))
+    with pytest.raises(ConfigError, match="only token_dropout keeps every answer of this task at its place"):
+        check_fit(read_run_config(CONFIG, ["task={kind: tag}", "model={kind: bert}", "data.augment=[{kind: swap}]"]))
     with pytest.raises(ConfigError, match=r"data\.augment\.0\.kind"):
         read_run_config(CONFIG, ["data.augment=[{kind: drop}]"])
 
