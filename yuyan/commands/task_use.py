@@ -113,6 +113,14 @@ def show_score(title: str, score: TaskScore) -> None:
 # ---------------------------------------------------------------- predict
 
 
+def _exists(path: Path) -> bool:
+    """Whether there is such a file; what is too long for a name is none."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def predict_command(model_path: Path, source: str, out: Path | None, form: str, settings: list[str]) -> None:
     """Answer a text, the lines of standard input (-), or the records of a file. Raises InputError, DataError."""
     if form not in ("jsonl", "csv"):
@@ -120,7 +128,7 @@ def predict_command(model_path: Path, source: str, out: Path | None, form: str, 
     model = LanguageModel.load(model_path)
     model.trained_task()  # says so if there is none
     path = Path(source) if source != "-" and len(source) < 4096 else None
-    is_file = path is not None and "\n" not in source and path.exists()
+    is_file = path is not None and "\n" not in source and _exists(path)
     if path is not None and not is_file and path.suffix.lower() in FORMATS:
         raise DataError(f"{source}: no such file")
     task, data = _settings(model, [path] if is_file and path is not None else [], settings)
