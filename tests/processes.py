@@ -35,7 +35,7 @@ def together(out: Path, size: int, work: str, **arguments: object) -> Ended:
     return all_together(out, [(size, work, arguments)])[0]
 
 
-def all_together(out: Path, jobs: Sequence[tuple[int, str, dict[str, Any]]], timeout: float = 120) -> list[Ended]:
+def all_together(out: Path, jobs: Sequence[tuple[int, str, dict[str, Any]]], timeout: float = 600) -> list[Ended]:
     """Several such jobs, one after the other; the interpreter starts but once."""
     out.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(

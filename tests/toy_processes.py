@@ -2,39 +2,66 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import time
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from pydantic import TypeAdapter
 from safetensors.torch import save_file
 from toy_runs import MODELS, Toy, toy_corpus
 
+import yuyan.train.checkpoint as checkpoint
+from yuyan import store
 from yuyan.config import Config
 from yuyan.corpus import Batches, Packed, Shards
-from yuyan.errors import DataError
+from yuyan.errors import DataError, StorageError
 from yuyan.objectives import Batch, NextToken
 from yuyan.store import newest_checkpoint
 from yuyan.tokens import load_tokenizer
-from yuyan.train import AdamW, Constant, Learner, PlainStep, Plan, State, parameter_kinds
+from yuyan.train import (
+    Average,
+    Constant,
+    Ema,
+    Learner,
+    OptimizerConfig,
+    PlainStep,
+    Plan,
+    State,
+    Update,
+    parameter_kinds,
+)
 from yuyan.train import train as updates_of
+from yuyan.train.checkpoint import Saver
 from yuyan.train.parallel import Ddp, Fsdp
+from yuyan.train.parts import whole
+from yuyan.train.penalty import Penalty
 from yuyan.train.world import Processes, ProcessLost, World, under_torchrun
 
 VOCABULARY, ROWS, LENGTH, CLIP, STEPS = 60, 8, 20, 0.1, 3
+WAIT = 60.0  # seconds: the machine may be busy
+OPTIMIZERS: TypeAdapter[Any] = TypeAdapter(OptimizerConfig)
 KINDS: dict[str, type[Config]] = {"ddp": Ddp, "fsdp": Fsdp}
 
 
-def uneven(update: int) -> Batch:
-    """Eight rows of which 1, 2, 4 ... tokens are scored: a mean of means would be far off."""
+def uneven(update: int, padded: bool = False) -> Batch:
+    """Eight rows of which 1, 2, 4 ... tokens are scored: a mean of means would be far off; or those and padding alone."""
     draw = torch.Generator().manual_seed(update)
     ids = torch.randint(0, VOCABULARY, (ROWS, LENGTH + 1), generator=draw)
     labels = ids[:, 1:].clone()
     for row, scored in enumerate((1, 2, 4, 8, 20, 3, 20, 5)):
         labels[row, scored:] = -100
-    return {"input_ids": ids[:, :-1], "labels": labels}
+    if not padded:
+        return {"input_ids": ids[:, :-1], "labels": labels}
+    real = labels != -100
+    return {"input_ids": torch.where(real, ids[:, :-1], 7), "labels": labels, "attention_mask": real}
 
 
 def toy_learner(model: str, vocabulary: int = VOCABULARY) -> Learner:
@@ -68,40 +95,69 @@ class NoData:
         pass
 
 
-def trained(
-    out: str, name: str, model: str, kind: str, micro_rows: int, dtype: str = "float32"
-) -> list[dict[str, Any]]:
-    """Three updates on this process's part of uneven batches; the first process writes the weights to OUT/NAME."""
-    world: World = Processes(timeout=20) if under_torchrun() else World()
-    learner = toy_learner(model)
+def begun(
+    world: World, kind: str, model: str, *, dtype: str = "float32", optimizer: dict[str, Any] | None = None,
+    ema: float | None = None, vocabulary: int = VOCABULARY,
+) -> State:  # fmt: skip
+    """A run before its first step; `optimizer` and `ema` as a config has them."""
+    learner = toy_learner(model, vocabulary)
     kinds = parameter_kinds(learner)
     weights = KINDS[kind]().place(learner, getattr(torch, dtype), world)  # type: ignore[attr-defined]
-    state = State(learner, weights, AdamW(lr=1e-2).build(weights.masters, kinds), NoData())
-    step, updates = PlainStep(Plan(steps=STEPS), Constant(warmup=0), clip=CLIP, world=world), []
-    part = ROWS // world.size
+    chosen = OPTIMIZERS.validate_python(optimizer or {"kind": "adamw", "lr": 1e-2})
+    average = None if ema is None else Average(Ema(decay=ema), weights.masters)
+    return State(learner, weights, chosen.build(weights.masters, kinds), NoData(), average, world=world)
+
+
+def trained(
+    out: str, name: str, model: str, kind: str, micro_rows: int, padded: bool = False, l1: float = 0.0, l2: float = 0.0,
+    **more: Any,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Three updates on this process's part of uneven batches, and what is shown after each; weights in OUT/NAME.
+
+    With an average of the weights it is the average that is shown, and that is written too.
+    """
+    world: World = Processes(timeout=WAIT) if under_torchrun() else World()
+    state = begun(world, kind, model, **more)
+    penalty = Penalty(l1=l1, l2=l2) if l1 or l2 else None
+    step = PlainStep(Plan(steps=STEPS), Constant(warmup=0), clip=CLIP, world=world, penalty=penalty)
+    updates, part = list[dict[str, Any]](), ROWS // world.size
     with world.watched() if world.size > 1 else nullcontext():
         for number in range(STEPS):
-            mine = {k: v[world.rank * part :][:part] for k, v in uneven(number).items()}
+            mine = {k: v[world.rank * part :][:part] for k, v in uneven(number, padded).items()}
             group = [{k: v[i : i + micro_rows] for k, v in mine.items()} for i in range(0, part, micro_rows)]
-            updates.append(step(state, group))
-        found = {key: weights.whole(master).clone() for key, master in weights.masters.items()}
+            state.learner.train()
+            update: Update = step(state, group)
+            updates.append(update._asdict() | {"seconds": 0.0, "shown": shown(state)})
+        found = {key: whole(tensor).detach().clone() for key, tensor in kept(state).items()}
     if world.rank == 0:
         save_file(found, Path(out) / f"{name}.safetensors")
     world.close()
-    return [u._asdict() | {"seconds": 0.0} for u in updates]
+    return updates
 
 
-def run_to(folder: str, until: int, of: int, kind: str, load: bool) -> dict[str, Any]:
+def shown(state: State) -> float:
+    """The loss, on a batch of its own, of the model that is measured and exported."""
+    state.learner.eval()
+    with state.shown(), torch.no_grad():
+        loss = state.weights.inside(lambda: state.learner.objective.loss(state.learner.model, uneven(99)))
+    return float(loss.total.sum())
+
+
+def kept(state: State) -> dict[str, torch.Tensor]:
+    """Weights and their average."""
+    average = {} if state.average is None else {f"average {k}": t for k, t in state.average.tensors.items()}
+    return {**state.weights.masters, **average}
+
+
+def run_to(folder: str, until: int, of: int, kind: str, load: bool, **more: Any) -> dict[str, Any]:
     """A toy run, begun or gone on with, up to update `until` of `of`: losses, rows read, saved in FOLDER/<until>."""
-    world: World = Processes(timeout=20) if under_torchrun() else World()
+    world: World = Processes(timeout=WAIT) if under_torchrun() else World()
     corpus = toy_corpus_at(Path(folder) / "shards")
-    learner = toy_learner("gpt", len(corpus.tokenizer))
-    kinds = parameter_kinds(learner)
-    weights = KINDS[kind]().place(learner, torch.float32, world)  # type: ignore[attr-defined]
     special = corpus.tokenizer.special
     rows = Packed(corpus.shards, 24, seed=0, bos=special.bos, eos=special.eos)
     batches = Batches(rows, batch_rows=8, micro_rows=2, seed=0, rank=world.rank, world_size=world.size)
-    state = State(learner, weights, AdamW(lr=1e-2).build(weights.masters, kinds), batches, world=world)
+    state = begun(world, kind, "gpt", vocabulary=len(corpus.tokenizer), **more)
+    state.batches = batches
     newest = newest_checkpoint(Path(folder) / "state").folder if load else None
     if newest is not None:
         state.load(newest)
@@ -115,16 +171,73 @@ def run_to(folder: str, until: int, of: int, kind: str, load: bool) -> dict[str,
                 if update.step == until:
                     break
         state.save(Path(folder) / "state" / f"{until:08d}")
-        found = {key: weights.whole(master).clone() for key, master in weights.masters.items()}
-        found |= {
-            f"mean {key}": weights.whole(state.optimizer.state[m]["exp_avg"]).clone()
-            for key, m in weights.masters.items()
-        }
+        found = {key: whole(tensor).detach().clone() for key, tensor in kept(state).items()}
+        for key, master in state.weights.masters.items():
+            found |= {f"{name} of {key}": whole(each).clone() for name, each in state.optimizer.state[master].items()}
         world.sum([0.0])  # nobody looks for the state before it is there
     if world.rank == 0:
         save_file(found, Path(folder) / "end.safetensors")
     world.close()
     return {"losses": losses, "rows": read}
+
+
+def saved_on_bad_disks(folder: str) -> dict[str, Any]:
+    """Parts of a state saved, the disk of one process full at one place after the other; what each process was told."""
+    world, place, said = Processes(timeout=WAIT), Path(folder), []
+    state = begun(world, "fsdp", "gpt")
+    saver = Saver()
+
+    def save(number: int) -> str:
+        saver.begin(partial(state.snapshot().write, place / f"{number:08d}", world, sharded=True))
+        try:
+            saver.finish()
+        except StorageError as error:
+            return str(error).replace(str(place), "")
+        return ""
+
+    said.append(save(1))
+    for number, (rank, broken) in enumerate(BAD_DISKS, 2):
+        with broken() if world.rank == rank else nullcontext():
+            said.append(save(number))
+    found = newest_checkpoint(place).folder if world.rank == 0 else None
+    told = {"said": said, "newest": found and found.name, "left": sorted(entry.name for entry in place.iterdir())}
+    world.sum([0.0])
+    told["last"] = save(9)
+    state.load(place / "00000009")
+    world.close()
+    return told
+
+
+@contextmanager
+def small_files() -> Iterator[None]:
+    """No file of this process may be larger than 100 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def no_room(place: object, name: str) -> Iterator[None]:
+    """The function says that the disk is full."""
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(place, name, full)
+        yield
+
+
+BAD_DISKS: list[tuple[int, Callable[[], AbstractContextManager[None]]]] = [
+    (1, small_files),
+    (0, small_files),
+    (0, partial(no_room, Path, "mkdir")),
+    (0, partial(no_room, checkpoint, "_write_counters")),
+    (0, partial(no_room, store, "_take_place")),
+]
 
 
 def lost(how: str, timeout: float) -> dict[str, Any]:

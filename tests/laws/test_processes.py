@@ -28,31 +28,34 @@ Cut = tuple[int, str, int]  # processes, how the weights are held, rows of a mic
 WHOLE: Cut = (1, "ddp", 8)
 
 
-def check(out: Path, model: str, cuts: list[Cut]) -> None:
+def check(out: Path, model: str, cuts: list[Cut], also: dict[str, Any] | None = None, **more: Any) -> None:
+    """Each of the `cuts` is what one process is with the whole batch; `also` is added to theirs, `more` to all."""
     jobs: list[tuple[int, str, dict[str, Any]]] = [
         (size, "toy_processes.trained",
-         {"out": str(out), "name": f"{size}{kind}{rows}", "model": model, "kind": kind, "micro_rows": rows})
-        for size, kind, rows in (WHOLE, *cuts)
+         {"out": str(out), "name": f"{number}", "model": model, "kind": kind, "micro_rows": rows, **more, **(also or {} if number else {})})
+        for number, (size, kind, rows) in enumerate((WHOLE, *cuts))
     ]  # fmt: skip
     ended = all_together(out, jobs)
-    expected, weights = ended[0].results[0], load_file(out / "1ddp8.safetensors")
+    assert ended[0].codes == [0], ended[0].said
+    expected, weights = ended[0].results[0], load_file(out / "0.safetensors")
     assert expected[0]["gradient_norm"] > 0.1, "clipping is at work"
-    for (size, kind, rows), one in zip(cuts, ended[1:], strict=True):
-        assert one.codes == [0] * size, one.said
+    for number, one in enumerate(ended[1:], 1):
+        assert set(one.codes) == {0}, one.said
         for found in one.results:
             for ours, theirs in zip(found, expected, strict=True):
                 assert (ours["step"], ours["count"], ours["tokens"]) == (
                     theirs["step"], theirs["count"], theirs["tokens"])  # fmt: skip
                 assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-6)
+                assert ours["shown"] == pytest.approx(theirs["shown"], rel=1e-6)
                 assert ours["gradient_norm"] == pytest.approx(theirs["gradient_norm"], rel=2e-5)
-        got = load_file(out / f"{size}{kind}{rows}.safetensors")
+        got = load_file(out / f"{number}.safetensors")
         assert got.keys() == weights.keys()
         for name, tensor in weights.items():
             torch.testing.assert_close(got[name], tensor, rtol=1e-4, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_two_processes(tmp_path: Path) -> None:
-    check(tmp_path, "gpt", [(2, "ddp", 2), (2, "fsdp", 4)])
+    check(tmp_path, "gpt", [(2, "ddp", 2), (2, "fsdp", 4)], ema=0.8)
 
 
 @pytest.mark.slow
@@ -63,15 +66,33 @@ def test_two_and_four_processes(tmp_path: Path, model: str) -> None:
     check(tmp_path, model, cuts)
 
 
+MUON = {"kind": "muon", "lr": 1e-2, "precision": "float32"}
+WAYS: dict[str, dict[str, Any]] = {
+    "muon": {"optimizer": MUON},
+    "muon, gates of a cell": {"optimizer": MUON, "model": "lstm"},
+    "sgd": {"optimizer": {"kind": "sgd", "lr": 0.5, "weight_decay": 0.1, "nesterov": True}},
+    "adafactor": {"optimizer": {"kind": "adafactor", "weight_decay": 0.1}},
+    "penalties": {"l1": 0.01, "l2": 0.1},
+    "padding": {"also": {"padded": True}},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_two_processes_train_in(tmp_path: Path, way: str) -> None:
+    """What needs a weight as a whole, or goes past the optimizer; and rows that are padded as rows that are not."""
+    check(tmp_path, **{"model": "gpt", "cuts": [(2, "ddp", 2), (2, "fsdp", 4)], **WAYS[way]})
+
+
 # ---------------------------------------------------------------- a state of any number of processes
 
 
-def stages(folder: Path, parts: list[tuple[int, str, int]], of: int = 8) -> tuple[list[float], list[Any]]:
+def stages(folder: Path, parts: list[tuple[int, str, int]], of: int = 8, **more: Any) -> tuple[list[float], list[Any]]:
     """A run in parts, each by so many processes up to an update, each going on from the state of the one before."""
     toy_corpus_for(folder)
     jobs: list[tuple[int, str, dict[str, Any]]] = [
         (size, "toy_processes.run_to",
-         {"folder": str(folder), "until": until, "of": of, "kind": kind, "load": number > 0})
+         {"folder": str(folder), "until": until, "of": of, "kind": kind, "load": number > 0, **more})
         for number, (size, kind, until) in enumerate(parts)
     ]  # fmt: skip
     losses, rows = [], []
@@ -83,12 +104,12 @@ def stages(folder: Path, parts: list[tuple[int, str, int]], of: int = 8) -> tupl
     return losses, rows
 
 
-def check_stages(folder: Path, parts: list[tuple[int, str, int]]) -> None:
+def check_stages(folder: Path, parts: list[tuple[int, str, int]], **more: Any) -> None:
     (folder / "straight").mkdir()
     toy_corpus_for(folder / "straight")
-    alone = run_to(str(folder / "straight"), until=8, of=8, kind="ddp", load=False)
+    alone = run_to(str(folder / "straight"), until=8, of=8, kind="ddp", load=False, **more)
     straight, rows = alone["losses"], json.loads(json.dumps(alone["rows"]))
-    found, read = stages(folder / "parts", parts)
+    found, read = stages(folder / "parts", parts, **more)
     assert read == rows, "the same rows at every update"
     assert found == pytest.approx(straight, rel=1e-6)
     expected, got = (load_file(folder / name / "end.safetensors") for name in ("straight", "parts"))
@@ -108,6 +129,13 @@ def test_one_process_then_two_with_parts_then_one(tmp_path: Path) -> None:
 ], ids=str)  # fmt: skip
 def test_any_number_of_processes_goes_on(tmp_path: Path, parts: list[tuple[int, str, int]]) -> None:
     check_stages(tmp_path, parts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", [MUON, {"kind": "adafactor"}, {"kind": "sgd"}], ids=lambda each: each["kind"])
+def test_what_an_optimizer_remembers_goes_on_in_any_number(tmp_path: Path, optimizer: dict[str, Any]) -> None:
+    """And the average of the weights with it."""
+    check_stages(tmp_path, [(2, "fsdp", 3), (1, "ddp", 5), (2, "fsdp", 8)], optimizer=optimizer, ema=0.8)
 
 
 # ---------------------------------------------------------------- a process that is lost

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import threading
 from functools import partial
 from pathlib import Path
 
 import pytest
+from processes import together
 from toy_runs import TRAIN, Toy, advance, begin, command, differences, outcome, remains, toy_corpus
 
 from yuyan.errors import StorageError
@@ -78,6 +80,30 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(
     assert "the disk is full" in capsys.readouterr().err
     assert outcome(tmp_path / "run") == outcome(tmp_path / "straight")
     assert remains(tmp_path / "run") == []
+
+
+@pytest.mark.slow
+def test_a_disk_that_fails_in_one_process(tmp_path: Path) -> None:
+    """Of states in parts: all processes hear of it, the state before stays whole, nothing is left, the next one is saved."""
+    ended = together(tmp_path / "out", 2, "toy_processes.saved_on_bad_disks", folder=str(tmp_path / "state"))
+    assert ended.codes == [0, 0], ended.said
+    first, second = ended.results
+    full, large = "cannot be written: the disk is full", "cannot be written: the file would be larger"
+    expected = ["", f"part of rank 1: {large}", f"part of rank 0: {large}", full, full, full]
+    assert [re.sub(r"^/\d+[/:] ?|; free.*| than this.*", "", said) for said in first["said"]] == expected
+    assert [bool(said) for said in second["said"]] == [bool(said) for said in expected]
+    assert (first["newest"], first["left"], first["last"], second["last"]) == ("00000001", ["00000001"], "", "")
+
+
+def test_a_failure_nobody_asked_for_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    saver = Saver()
+
+    def fail() -> None:
+        raise StorageError("the disk is full")
+
+    saver.begin(fail)
+    saver.close()
+    assert capsys.readouterr().err == "warning: the disk is full\n"
 
 
 def test_the_third_newest_is_used(toy: Toy, tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ class Session:
         carried = carried_for(config, network, self.batches, world)
         self.state = State(learner, weights, optimizer, self.batches, average, world=world, carried=carried)
         self.plan = plan_for(config.train, self.batches)
-        self.log, self.saver = RunLog(folder, writes=self.leads), Saver()
+        self.log = RunLog(folder, writes=self.leads)
+        self.saver = Saver(patience=min(60.0, config.train.parallel.timeout) if weights.sharded else None)
         self.watch = Watch(folder, self.batches, corpus.tokenizer, self.log, None if task else config.train.spike)
         self.last_saved, self.step_saved, self.look_seconds = time.monotonic(), -1, 0.0
 

@@ -100,7 +100,7 @@ def run_training(config: RunConfig, folder: Path, corpus: AnyCorpus, world: Worl
         if world.rank == 0:
             remove_leftovers(folder)
         session = Session(config, folder, corpus, world)
-        with closing(session.log), closing(session.saver):
+        with closing(session.log), closing(session.saver), world.watched():
             session.go_on()
             title = f"training {config.name} ({session.parameters / 1e6:.2f} M parameters)"
             with stop_on_signal() as stop, progress(title, 1.0) as bar:

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from yuyan.config import Config
+from yuyan.train.parts import own
 
 
 class Ema(Config):
@@ -36,6 +37,5 @@ class Average:
     def follow(self, masters: Mapping[str, Tensor], updates: int) -> None:
         """Take in the weights after update number `updates`."""
         with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.tensors.values()), [masters[name] for name in self.tensors], 1 - self.config.at(updates)
-            )
+            averages, latest = [own(t) for t in self.tensors.values()], [own(masters[name]) for name in self.tensors]
+            torch._foreach_lerp_(averages, latest, 1 - self.config.at(updates))

@@ -13,9 +13,9 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
 import torch
@@ -24,11 +24,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from yuyan.console import warn
 from yuyan.errors import CheckpointCorrupt, StorageError
-from yuyan.store import publish_folder
+from yuyan.store import publish_folder, storage_errors
 from yuyan.train.world import Processes, World
 
 WEIGHTS, OPTIMIZER, COUNTERS = "weights.safetensors", "optimizer.safetensors", "state.json"
+DONE, FAILED = 0, -1  # what the first process tells the others
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
@@ -57,39 +59,53 @@ class Snapshot(NamedTuple):
 
 
 class Saver:
-    """Writes in a thread of its own, one thing after the other. What failed is raised at the next call."""
+    """Writes in a thread of its own, one thing after the other. What failed is raised at the next call.
 
-    def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
-        self._pending: Future[None] | None = None
+    `patience` in seconds: how long `close` waits for what is under way, which of several processes one may never end.
+    """
+
+    def __init__(self, patience: float | None = None) -> None:
+        self.patience = patience
+        self._thread: Thread | None = None
+        self._failure: BaseException | None = None
 
     def begin(self, write: Callable[[], None]) -> None:
         """Have `write` done, after what is being written has been. Raises what that raised."""
         self.finish()
-        self._pool = self._pool or ThreadPoolExecutor(1, "saving")
-        self._pending = self._pool.submit(write)
+        self._thread = Thread(target=self._work, args=(write,), name="saving", daemon=True)
+        self._thread.start()
 
     def check(self) -> None:
         """Raise what the last write raised, if it is over."""
-        if self._pending is not None and self._pending.done():
+        if not self.busy:
             self.finish()
 
     def finish(self) -> None:
         """Wait until all is written. Raises what that raised, once."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+        if self._thread is not None:
+            self._thread.join()
+        self._thread, failure, self._failure = None, self._failure, None
+        if failure is not None:
+            raise failure
 
     @property
     def busy(self) -> bool:
         """Whether something is being written."""
-        return self._pending is not None and not self._pending.done()
+        return self._thread is not None and self._thread.is_alive()
 
     def close(self) -> None:
-        """Wait, whatever came of it, and end the thread."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
-        self._pool = self._pending = None
+        """Wait for what is under way, as long as there is patience. A failure that nobody has asked for is said."""
+        if self._thread is not None:
+            self._thread.join(self.patience)
+        if isinstance(self._failure, StorageError):
+            warn(str(self._failure))
+        self._thread = self._failure = None
+
+    def _work(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except BaseException as error:
+            self._failure = error
 
 
 # ---------------------------------------------------------------- reading
@@ -162,25 +178,30 @@ def _described(folder: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
 
 
 def _write_parts(folder: Path, snapshot: Snapshot, world: Processes) -> None:
+    """All or none of the processes come back from here without an error."""
     if world.rank:
-        number = _told(world, 0)
-        if number < 0:
+        number = _told(world)
+        if number != FAILED:
+            _parts(folder.with_name(f"{folder.name}.tmp-{number}"), snapshot, world)
+            number = _told(world)
+        if number == FAILED:
             raise StorageError(f"{folder}: rank 0 could not write here")
-        _parts(folder.with_name(f"{folder.name}.tmp-{number}"), snapshot, world)
         return
-    told = False
+    word: int | None = FAILED  # what the others wait to hear, if they wait
     try:
         with publish_folder(folder) as temporary:
+            word = None
             _told(world, int(temporary.name.rpartition("-")[2]))
-            told = True
             _parts(temporary, snapshot, world)
+            word = FAILED
             _write_counters(temporary, snapshot.counters)
+        word = DONE
     finally:
-        if not told:
-            _told(world, -1)
+        if word is not None:
+            _told(world, word)
 
 
-def _told(world: Processes, number: int) -> int:
+def _told(world: Processes, number: int = DONE) -> int:
     """What rank 0 says, in the group that belongs to the saving threads."""
     tensor = torch.tensor(number)
     dist.broadcast(tensor, src=0, group=world.background)
@@ -198,7 +219,8 @@ def _parts(place: Path, snapshot: Snapshot, world: Processes) -> None:
             save(snapshot.weights | snapshot.memory, storage_writer=writer, process_group=world.background)
     except CheckpointException as error:
         rank, (cause, _) = next(iter(error.failures.items()))
-        raise StorageError(f"{place.name.partition('.')[0]}: rank {rank} could not write its part: {cause}") from error
+        with storage_errors(place / f"part of rank {rank}"):
+            raise cause from None
 
 
 def _write_counters(place: Path, counters: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from yuyan.config import Config
 from yuyan.nn.stack import StackModule
 from yuyan.train.learner import Learner
+from yuyan.train.parts import whole
 from yuyan.train.precision import MasterWeights
 from yuyan.train.world import World, parts
 
@@ -122,16 +123,22 @@ class ShardedWeights(MasterWeights):
         register_fsdp_forward_method(learner, "inside")
         super().__init__(learner, torch.float32)
         self.world, self.learner = world, learner
+        self._sharded = [module for module in learner.modules() if isinstance(module, FSDPModule)]
 
     def whole(self, tensor: Tensor) -> Tensor:
         """Sent together from all processes; all have to ask."""
-        from torch.distributed.tensor import DTensor
-
-        return cast(DTensor, tensor.detach()).full_tensor()
+        return whole(tensor)
 
     def inside(self, work: Callable[[], T]) -> T:
-        """All processes have to do the same work, since each layer is put together when it is reached."""
-        return self.learner.inside(work)
+        """All processes have to do the same work, since each layer is put together when it is reached.
+
+        What was put together is let go of afterwards: no backward pass will, and the weights may be others by then.
+        """
+        try:
+            return self.learner.inside(work)
+        finally:
+            for module in self._sharded:
+                module.reshard()
 
 
 def _memory(learner: Learner) -> float:

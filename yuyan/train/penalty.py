@@ -16,6 +16,7 @@ from torch import Tensor
 
 from yuyan.config import Config
 from yuyan.train.optimizer.groups import DECAYED
+from yuyan.train.parts import own
 
 
 class Penalty(Config):
@@ -29,10 +30,9 @@ class Penalty(Config):
     @torch.no_grad()
     def add(self, groups: Sequence[dict[str, Any]]) -> None:
         """Add its gradient to those of the parameter groups of an optimizer."""
-        weights: list[Tensor] = [
-            p for group in groups if group["part"] in DECAYED for p in group["params"] if p.grad is not None
-        ]
-        gradients = [p.grad for p in weights if p.grad is not None]
+        decayed = [p for group in groups if group["part"] in DECAYED for p in group["params"] if p.grad is not None]
+        weights: list[Tensor] = [own(p) for p in decayed]
+        gradients = [own(p.grad) for p in decayed]
         if self.l2 and weights:
             torch._foreach_add_(gradients, weights, alpha=self.l2)
         if self.l1 and weights:

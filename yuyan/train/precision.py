@@ -16,6 +16,8 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from yuyan.train.parts import own
+
 T = TypeVar("T")
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -82,13 +84,14 @@ class MasterWeights:
     @contextmanager
     def replaced(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
         """Within, the model computes with `weights` (rounded); afterwards with the masters again, bit for bit."""
-        kept = None if self.separate else [master.detach().clone() for master in self._masters]
+        working, masters = [own(p) for p in self._working], [own(p) for p in self._masters]
+        kept = None if self.separate else [master.detach().clone() for master in masters]
         with torch.no_grad():
-            torch._foreach_copy_(self._working, [weights[name] for name in self.masters])
+            torch._foreach_copy_(working, [own(weights[name]) for name in self.masters])
             try:
                 yield
             finally:
-                torch._foreach_copy_(self._working, self._masters if kept is None else kept)
+                torch._foreach_copy_(working, masters if kept is None else kept)
 
     def sum_gradients(self) -> None:
         """Make the masters' gradients those of the batches of all processes; of one they are already."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from yuyan.errors import InputError, YuyanError
 from yuyan.objectives import Batch
+from yuyan.train.parts import whole
 from yuyan.train.penalty import Penalty
 from yuyan.train.schedule import Schedule
 from yuyan.train.state import State
@@ -186,4 +187,4 @@ def memory_errors(step: int, batch: Batch) -> Iterator[None]:
 def _clip(masters: list[nn.Parameter], largest: float) -> float:
     """Scale the gradients to a norm of at most `largest`; the norm before that, over all parts of them."""
     norm = nn.utils.clip_grad_norm_(masters, largest)
-    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+    return float(whole(norm))

@@ -120,6 +120,8 @@ class Processes(World):
     def watched(self) -> Iterator[None]:
         try:
             yield
+        except ProcessLost:
+            raise  # signed before
         except RuntimeError as error:
             if not _broken(error):
                 self._sign(OWN + _line(error))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from yuyan.config import Config
 from yuyan.train.optimizer.groups import Kind, Rates, groups_of
+from yuyan.train.parts import is_part, own, own_of, whole
 
 
 class Adafactor(Config):
@@ -32,7 +33,7 @@ class Adafactor(Config):
 
     def build(self, masters: dict[str, nn.Parameter], kinds: dict[str, Kind]) -> torch.optim.Optimizer:
         """The optimizer over `masters`; `kinds` says of each name what it is (`parameter_kinds`)."""
-        return torch.optim.Adafactor(
+        return _Adafactor(
             groups_of(masters, kinds, self.rates, lr=self.lr, weight_decay=self.weight_decay),
             lr=self.lr, beta2_decay=self.beta2_decay, eps=(None, self.smallest), d=self.clip, foreach=False,
         )  # fmt: skip
@@ -41,3 +42,29 @@ class Adafactor(Config):
         """How many numbers the optimizer remembers between two steps."""
         shapes = [p.shape for p in masters.values()]
         return sum(s.numel() // s[-1] + s.numel() // s[-2] if len(s) > 1 else s.numel() for s in shapes)
+
+
+class _Adafactor(torch.optim.Adafactor):
+    """A weight of which each process has a part is put together for its step; what is remembered of it every process has."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        assert closure is None
+        groups = self.param_groups
+        if not any(is_part(parameter) for group in groups for parameter in group["params"]):
+            return super().step()  # type: ignore[no-untyped-call]
+        try:
+            for group in groups:
+                for parameter in [p for p in group["params"] if p.grad is not None]:
+                    self._step_one(group, parameter)
+        finally:
+            self.param_groups = groups
+
+    def _step_one(self, group: dict[str, Any], parameter: nn.Parameter) -> None:
+        everything = nn.Parameter(whole(parameter))
+        everything.grad = whole(cast(Tensor, parameter.grad))
+        self.state[everything] = self.state.pop(parameter, {})
+        self.param_groups = [{**group, "params": [everything]}]
+        super().step()  # type: ignore[no-untyped-call]
+        self.state[parameter] = self.state.pop(everything)
+        own(parameter).copy_(own_of(everything, parameter))

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from yuyan.config import Config
 from yuyan.train.optimizer.adamw import AdamW
 from yuyan.train.optimizer.groups import Kind, Rates, groups_of
+from yuyan.train.parts import own, own_of, whole_of
 from yuyan.train.precision import Precision, resolve
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -105,12 +106,12 @@ class _Muon(torch.optim.Optimizer):
             self.rest.step()
 
     def _step_group(self, group: dict[str, Any], parameters: list[nn.Parameter]) -> None:
-        weights: list[Tensor] = list(parameters)
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        weights = [own(p) for p in parameters]
+        gradients = [own(p.grad) for p in parameters if p.grad is not None]
         for p in parameters:
             if "momentum_buffer" not in self.state[p]:
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
-        momenta = [self.state[p]["momentum_buffer"] for p in parameters]
+        momenta = [own(self.state[p]["momentum_buffer"]) for p in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - self.config.momentum)
         ahead = torch._foreach_lerp(gradients, momenta, self.config.momentum) if self.config.nesterov else momenta
         if group["weight_decay"]:
@@ -118,11 +119,12 @@ class _Muon(torch.optim.Optimizer):
         blocks = group["blocks"]
         for chosen in _alike(parameters):
             rows, columns = parameters[chosen[0]].shape
-            matrices = torch.stack([ahead[i].to(self._dtype) for i in chosen]).view(-1, rows // blocks, columns)
+            pieces = [whole_of(ahead[i], parameters[i]).to(self._dtype) for i in chosen]
+            matrices = torch.stack(pieces).view(-1, rows // blocks, columns)
             length = group["lr"] * self._length(rows // blocks, columns)
             steps = orthogonal(matrices, self.config.rounds).reshape(-1, rows, columns)
             for i, step in zip(chosen, steps, strict=True):
-                weights[i].add_(step, alpha=-length)
+                weights[i].add_(own_of(step, parameters[i]), alpha=-length)
 
     def _length(self, rows: int, columns: int) -> float:
         if self.config.scale == "rms":

@@ -11,6 +11,7 @@ from torch import nn
 
 from yuyan.config import Config
 from yuyan.train.optimizer.groups import Kind, Rates, groups_of
+from yuyan.train.parts import own
 
 
 class Sgd(Config):
@@ -47,7 +48,7 @@ class _DecoupledSgd(torch.optim.SGD):
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         for group in self.param_groups:
-            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            moved = [own(parameter) for parameter in group["params"] if parameter.grad is not None]
             if group["decay"] and moved:
                 torch._foreach_mul_(moved, 1 - group["lr"] * group["decay"])
         return super().step(closure)
