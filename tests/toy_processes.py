@@ -18,7 +18,6 @@ from pydantic import TypeAdapter
 from safetensors.torch import save_file
 from toy_runs import MODELS, Toy, toy_corpus
 
-import yuyan.train.checkpoint as checkpoint
 from yuyan import store
 from yuyan.config import Config
 from yuyan.corpus import Batches, Packed, Shards
@@ -36,6 +35,7 @@ from yuyan.train import (
     Plan,
     State,
     Update,
+    checkpoint,
     parameter_kinds,
 )
 from yuyan.train import train as updates_of
