@@ -118,7 +118,7 @@ ERRORS = [
     Planted("the gates of a cell are one matrix", "train/optimizer/groups.py", "gates.get(id(p), 1)", "1", ("units/train/test_optimizers.py",)),
     Planted("Muon's step is not scaled by the shape", "train/optimizer/muon.py", "0.2 * math.sqrt(max(rows, columns))", "0.2 * math.sqrt(rows)", ("units/train/test_optimizers.py",)),
     Planted("the average forgotten", "train/state.py", "self.average.tensors = self._averaged(folder, memory)", "pass", (RESUME,)),
-    Planted("a look leaves the average in the weights", "train/precision.py", "self._masters if kept is None else kept", "self._working", (RESUME, "units/train/test_average.py")),
+    Planted("a look leaves the average in the weights", "train/precision.py", "masters if kept is None else kept)", "working)", (RESUME, "units/train/test_average.py")),
     Planted("a penalty on norms and biases", "train/penalty.py", 'if group["part"] in DECAYED for', "for", ("units/train/test_average.py",)),
     Planted("a gradient that is not finite is taken", "train/step.py", "if math.isfinite(norm) and math.isfinite(loss_total):", "if True:", (STEP,)),
     Planted("the norm before the division", "train/step.py", "torch._foreach_div_(gradients, float(count))", "pass", (CUT, STEP)),
