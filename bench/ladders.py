@@ -1,9 +1,9 @@
 """The ladder on three public texts, and docs/ladder.md made from it.
 
-    python bench/ladders.py [--quick] [--budget 10m] [--only tang] [--out FOLDER]
+    python bench/ladders.py [--quick] [--budget 10m] [--only tang] [--rungs unigram,bigram,kn5,nplm,rnn,gru,lstm,gpt] [--out FOLDER]
 
 tiny-shakespeare (one file), the Brown corpus (500 texts without their tags), 10,000 Tang poems. `--quick` takes 30 s each
-and leaves the page alone. A ladder that is already in the folder is not built again. The last line is JSON.
+and leaves the page alone. `--rungs` names others: the history of the field is unigram,bigram,kn5,nplm,rnn,gru,lstm,gpt. A ladder that is already in the folder is not built again. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from brown import data_folder
 
 import yuyan  # noqa: F401  (before torch: it chooses how threads wait)
-from yuyan.commands.ladder import LadderOrder, ladder_command, parse_budget
+from yuyan.commands.ladder import RUNGS, LadderOrder, ladder_command, parse_budget
 from yuyan.evaluate.terminal import ladder_table
 from yuyan.text import DataConfig, Document, write_documents
 
@@ -71,13 +71,15 @@ def source(name: str, folder: Path) -> Path:
     return file
 
 
-def build(name: str, folder: Path, budget: float) -> dict[str, Any]:
+def build(name: str, folder: Path, budget: float, rungs: tuple[str, ...]) -> dict[str, Any]:
     """The ladder of a corpus: built, or read from the folder."""
     out = folder / name
     if (out / "ladder.json").is_file():
         stored: dict[str, Any] = json.loads((out / "ladder.json").read_text(encoding="utf-8"))
         return stored
-    order = LadderOrder(data=DataConfig(sources=(source(name, folder),)), title=TITLES[name], budget=budget)
+    order = LadderOrder(
+        data=DataConfig(sources=(source(name, folder),)), title=TITLES[name], budget=budget, rungs=rungs
+    )
     return ladder_command(order, out, resume=out.exists())
 
 
@@ -118,15 +120,17 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--budget", default="10m")
     parser.add_argument("--only", choices=list(TITLES))
+    parser.add_argument("--rungs", default=",".join(RUNGS))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     budget = "30s" if options.quick else options.budget
+    rungs = tuple(options.rungs.split(","))
     names = [options.only] if options.only else list(TITLES)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.out or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            ladders = {name: build(name, folder, parse_budget(budget)) for name in names}
+            ladders = {name: build(name, folder, parse_budget(budget), rungs) for name in names}
         except FileNotFoundError as error:
             print(f"skipped: {error}; set YUYAN_DATA to the folder of the data sets")
             ladders = {}
