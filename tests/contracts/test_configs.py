@@ -16,7 +16,7 @@ from yuyan.objectives.fit import check_network, check_tokenizer
 
 ROOT = Path(__file__).parents[2] / "configs"
 FILES = sorted(ROOT.rglob("*.yaml"))
-MOST_KEYS = 160  # Muon alone has 20, with the AdamW that it holds, and a task 13, half of which are found
+MOST_KEYS = 165  # Muon alone has 22, with the AdamW that it holds, and a task 13, half of which are found
 
 
 def test_there_are_configs_of_every_size() -> None:
@@ -34,6 +34,8 @@ def test_it_builds_and_its_filled_form_builds_itself(file: Path) -> None:
         return
     network = config.model.network(getattr(config.tokenizer, "vocab_size", None) or 512)
     assert network.hidden_size > 0
+    if config.task is not None:
+        return
     check_network(config.objective, network)
     if not isinstance(config.tokenizer, From):
         check_tokenizer(config.objective, config.tokenizer)

@@ -119,9 +119,10 @@ class PlainStep:
         self._last = self.clock()
 
     def _set_rate(self, state: State) -> float:
-        factor = self.schedule.factor(self.plan.progress(state))
+        progress = self.plan.progress(state)
+        factor = self.schedule.factor(progress)
         for group in state.optimizer.param_groups:
-            group["lr"] = group.setdefault("full_lr", group["lr"]) * factor
+            group["lr"] = group.setdefault("full_lr", group["lr"]) * factor * (progress >= group.get("starts", 0.0))
         return float(state.optimizer.param_groups[0]["lr"])
 
     def _finish(self, state: State, count: int, loss_total: float, totals: list[Tensor]) -> float:

@@ -15,6 +15,8 @@ from torch import nn
 from yuyan.config import Config
 from yuyan.models.cost import GATES, ParameterKind
 from yuyan.models.cost import parameter_kinds as parts_of
+from yuyan.nn.embed import EmbeddingModule
+from yuyan.nn.stack import StackModule
 
 PARTS: tuple[ParameterKind, ...] = ("matrix", "head", "embedding", "vector")
 DECAYED = ("matrix", "head")
@@ -26,6 +28,8 @@ class Kind(NamedTuple):
     part: ParameterKind
     blocks: int = 1
     """How many matrices lie in it, one above the other: the gates of a recurrent cell."""
+    depth: int = 0
+    """Blocks between it and the scores: 0 in the last block and the head, as many as there are blocks in the embedding."""
 
 
 class Rates(Config):
@@ -39,6 +43,11 @@ class Rates(Config):
     """Tables of tokens and positions."""
     vector: float = Field(1.0, ge=0)
     """Norms and biases."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """Each block's rate is that of the block above times this, the embedding's last (Howard & Ruder 2018, section 3.2)."""
+    unfreeze: float = Field(0.0, ge=0, lt=1)
+    """Share of the run by whose end all is trained: the head from the start, then block by block from above, the embedding
+    last (Howard & Ruder 2018, section 3.3)."""
 
 
 def parameter_kinds(module: nn.Module) -> dict[str, Kind]:
@@ -48,21 +57,51 @@ def parameter_kinds(module: nn.Module) -> dict[str, Kind]:
         if isinstance(owner, nn.RNNBase):
             blocks = GATES.get(owner.mode.lower(), 1)
             gates |= {id(parameter): blocks for parameter in owner.parameters() if parameter.ndim == 2}
-    parts = parts_of(module)
-    return {name: Kind(parts[name], gates.get(id(p), 1)) for name, p in module.named_parameters()}
+    parts, depths = parts_of(module), _depths(module)
+    return {name: Kind(parts[name], gates.get(id(p), 1), depths.get(id(p), 0)) for name, p in module.named_parameters()}
+
+
+def _depths(module: nn.Module) -> dict[int, int]:
+    """How deep each parameter lies, by its id, where that is not 0."""
+    depths: dict[int, int] = {}
+    deepest = 1
+    for stack in module.modules():
+        if isinstance(stack, StackModule):
+            count = len(stack.layers)
+            deepest = max(deepest, count)
+            for number, block in enumerate(stack.layers):
+                depths |= {id(parameter): count - 1 - number for parameter in block.parameters()}
+            for part in (stack.position, stack.input_proj):
+                depths |= {id(parameter): count for parameter in part.parameters()}
+    for table in module.modules():
+        if isinstance(table, EmbeddingModule):
+            depths |= {id(parameter): deepest for parameter in table.parameters()}
+    return depths
 
 
 def groups_of(
     masters: Mapping[str, nn.Parameter], kinds: Mapping[str, Kind], rates: Rates, *, lr: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Parameter groups for an optimizer, one for each part and number of blocks that there is, matrices first."""
+    """Parameter groups for an optimizer, one for each part, number of blocks and (where it matters) depth, matrices first.
+
+    `starts` says at which progress of the run a group begins to be trained.
+    """
     found: dict[Kind, list[nn.Parameter]] = {}
+    layered = rates.layer_decay < 1 or rates.unfreeze > 0
     for name, master in masters.items():
-        found.setdefault(kinds[name], []).append(master)
+        kind = kinds[name]
+        found.setdefault(kind if layered else kind._replace(depth=0), []).append(master)
+    deepest = max((kind.depth for kind in found), default=0)
     return [
         {
-            "params": found[kind], "part": kind.part, "blocks": kind.blocks, "lr": lr * getattr(rates, kind.part),
-            "weight_decay": weight_decay if kind.part in DECAYED else 0.0,
+            "params": found[kind], "part": kind.part, "blocks": kind.blocks,
+            "lr": lr * getattr(rates, kind.part) * rates.layer_decay**kind.depth,
+            "weight_decay": weight_decay if kind.part in DECAYED else 0.0, "starts": _starts(kind, rates, deepest),
         }
-        for kind in sorted(found, key=lambda kind: (PARTS.index(kind.part), kind.blocks))
+        for kind in sorted(found, key=lambda kind: (PARTS.index(kind.part), kind.blocks, kind.depth))
     ]  # fmt: skip
+
+
+def _starts(kind: Kind, rates: Rates, deepest: int) -> float:
+    """The head at 0, then as many equal steps as there are depths."""
+    return 0.0 if kind.part == "head" else rates.unfreeze * (kind.depth + 1) / (deepest + 1)
