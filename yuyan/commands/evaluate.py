@@ -11,7 +11,7 @@ from yuyan.commands.evaluate_objective import evaluate_objective, objective_run
 from yuyan.commands.outcome import score_table
 from yuyan.commands.task_use import evaluate_task
 from yuyan.config import dump
-from yuyan.console import say, table
+from yuyan.console import progress, say, table
 from yuyan.errors import DataError, InputError
 from yuyan.evaluate.held_out import HeldOut
 from yuyan.evaluate.likelihood import Likelihood, score_documents, summarise
@@ -41,7 +41,10 @@ def evaluate_command(
         return evaluate_task(model, model_path, paths, settings, as_json=as_json)
     bos, eos = marks_of(model, model_path)
     documents, sizes = read_text(model, paths, settings)
-    scores = score_documents(model.network, documents, sizes, bos=bos, eos=eos, context=model.context)
+    with progress("measuring", sum(map(len, documents)) + len(documents)) as bar:
+        scores = score_documents(
+            model.network, documents, sizes, bos=bos, eos=eos, context=model.context, told=bar.advance
+        )
     result = summarise(scores)
     if as_json:
         print(to_json(dump(result)))

@@ -7,7 +7,7 @@ other language model. Everything else is measured by what it was asked to do (`y
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from yuyan.commands.corpus import Corpus
 from yuyan.commands.records import RecordCorpus
 from yuyan.commands.run import RunConfig
 from yuyan.commands.tasks import TaskCorpus
+from yuyan.console import progress
 from yuyan.corpus import Packed, Shards
 from yuyan.corpus.pack import Documents, arranged
 from yuyan.evaluate.held_out import HeldOut, held_out
@@ -70,7 +71,10 @@ class OfDocuments:
         shards = self.corpus.shards(split)
         if shards is None:
             return None
-        return measure(kept(trained), self.corpus.tokenizer, shards, limit, self.context, self.world)
+        if limit is not None:  # a look, which has the bar of the training around it
+            return measure(kept(trained), self.corpus.tokenizer, shards, limit, self.context, self.world)
+        with progress(f"measuring on the {split} text", (shards.tokens + len(shards)) / self.world.size) as bar:
+            return measure(kept(trained), self.corpus.tokenizer, shards, limit, self.context, self.world, bar.advance)
 
 
 @dataclass(frozen=True)
@@ -126,10 +130,11 @@ def measure(
     limit: int | None,
     context: int | None,
     world: World | None = None,
+    told: Callable[[int], None] | None = None,
 ) -> Likelihood:
     """The likelihood of `shards`, or of pieces of them, evenly spread, of about `limit` tokens in all.
 
-    Each process of a `world` measures a part of them, and all get the same answer.
+    Each process of a `world` measures a part of them, and all get the same answer; `told` hears of tokens that are done.
     """
     special = tokenizer.special
     assert special.bos is not None and special.eos is not None
@@ -141,8 +146,9 @@ def measure(
     world = world or World()
     mine = list(share(len(documents), world.rank, world.size))
     scores = score_documents(
-        model, [documents[i] for i in mine], [sizes[i] for i in mine], bos=special.bos, eos=special.eos, context=context
-    )
+        model, [documents[i] for i in mine], [sizes[i] for i in mine], bos=special.bos, eos=special.eos, context=context,
+        told=told,
+    )  # fmt: skip
     whole = np.zeros((3, len(documents)))
     whole[:, mine] = scores
     nats, tokens, measured = world.add(torch.from_numpy(whole)).numpy()

@@ -9,7 +9,7 @@ B documents, T tokens, N tokens scored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
@@ -88,9 +88,13 @@ def score_documents(
     bos: int,
     eos: int,
     context: int | None,
+    told: Callable[[int], None] | None = None,
 ) -> DocumentScores:
-    """Score documents (bare token ids) of `sizes` bytes. `context` tokens are seen at most; None: a carried state."""
-    each = token_log_probs(model, documents, bos=bos, eos=eos, context=context)
+    """Score documents (bare token ids) of `sizes` bytes. `context` tokens are seen at most; None: a carried state.
+
+    `told` hears of every so many tokens that a network has scored.
+    """
+    each = token_log_probs(model, documents, bos=bos, eos=eos, context=context, told=told)
     tokens = np.array([len(log_probs) for log_probs in each], dtype=np.int64)
     return DocumentScores(
         np.array([-total(log_probs) for log_probs in each]), tokens, np.asarray(sizes, dtype=np.int64)
@@ -98,25 +102,35 @@ def score_documents(
 
 
 def token_log_probs(
-    model: NetworkModule | NGram, documents: Sequence[np.ndarray], *, bos: int, eos: int, context: int | None
+    model: NetworkModule | NGram,
+    documents: Sequence[np.ndarray],
+    *,
+    bos: int,
+    eos: int,
+    context: int | None,
+    told: Callable[[int], None] | None = None,
 ) -> list[np.ndarray]:
     """log p of every token of each document (bare ids) and of its end, float64 (tokens + 1,)."""
     marked = [np.concatenate(([bos], ids, [eos])).astype(np.int64) for ids in documents]
     if not isinstance(model, NGram):
-        return _of_network(model, marked, context)
+        return _of_network(model, marked, context, told)
     starts = np.cumsum([0, *map(len, marked)])
     each = model.log_probs_documents(np.concatenate(marked), starts)
     return [each[a + 1 : b] for a, b in pairwise(starts)]  # the begin mark is given, not predicted
 
 
 @torch.no_grad()
-def _of_network(model: NetworkModule, documents: Sequence[np.ndarray], context: int | None) -> list[np.ndarray]:
+def _of_network(
+    model: NetworkModule, documents: Sequence[np.ndarray], context: int | None, told: Callable[[int], None] | None
+) -> list[np.ndarray]:
     was_training = model.training
     model.eval()
     parts: list[list[np.ndarray]] = [[] for _ in documents]
     runs = _carried(model, documents) if context is None else _windowed(model, documents, context)
     for index, log_probs in runs:  # those of a document come in the order of its tokens
         parts[index].append(log_probs)
+        if told is not None:
+            told(len(log_probs))
     model.train(was_training)
     return [np.concatenate(each) for each in parts]
 

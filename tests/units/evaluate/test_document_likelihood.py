@@ -76,3 +76,13 @@ def test_the_order_of_documents_does_not_matter_and_the_network_stays_as_it_was(
     np.testing.assert_allclose(once.nats, again.nats[::-1], rtol=1e-6)
     assert model.training
     assert summarise(once).bits_per_byte == pytest.approx(once.nats.sum() / np.log(2) / 15)
+
+
+@pytest.mark.parametrize("context", [None, 8])
+def test_every_token_is_told_once(context: int | None) -> None:
+    gpt = Gpt(hidden_size=8, num_layers=1, num_heads=2)
+    model = (Lstm(hidden_size=8) if context is None else gpt).build(VOCAB, 0)
+    heard: list[int] = []
+    texts = documents()
+    score_documents(model, texts, [1] * len(texts), bos=BOS, eos=EOS, context=context, told=heard.append)
+    assert sum(heard) == sum(len(ids) + 1 for ids in texts)
