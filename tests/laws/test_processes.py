@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from toy_processes import run_to, toy_corpus_for
 from toy_runs import CONFIG, SETTINGS, remains
 
+from yuyan.store import newest_checkpoint
 from yuyan.tasks.language_model import LanguageModel
 
 Cut = tuple[int, str, int]  # processes, how the weights are held, rows of a micro-batch
@@ -158,7 +159,7 @@ TOGETHER = (
     "train.precision=float32",
     "model.dropout=0",
     "train.parallel.kind=auto",
-    "train.parallel.timeout=20",
+    "train.parallel.timeout=120",
 )
 
 
@@ -170,6 +171,94 @@ def under_torchrun(folder: Path, *more: str, processes: int = 2, restarts: int =
          "--master-port", str(free_port()), "-m", "yuyan", "train", str(CONFIG), *own, *TOGETHER, *more, "--out", str(folder)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
+
+
+def started_by_hand(folder: Path, rank: int, port: int, *more: str) -> subprocess.Popen[str]:
+    """One of two processes, without `torchrun`, which would end the others when one is dead."""
+    own = [word for word in SETTINGS if not word.startswith(("train.batch_tokens", "model.dropout", "train.threads"))]
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1",
+             "MASTER_PORT": port, "OMP_NUM_THREADS": 1}  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", "yuyan", "train", str(CONFIG), *own, *TOGETHER, *more, "--out", str(folder)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **{k: str(v) for k, v in names.items()}},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_the_command_names_the_dead_one(tmp_path: Path, kind: str) -> None:
+    """In time, also where both were about to save; what was saved before is whole."""
+    folder, port, more = tmp_path / "run", free_port(), (f"train.parallel.kind={kind}", "train.save_steps=1")
+    first, second = (started_by_hand(folder, rank, port, "train.steps=2000", *more) for rank in (0, 1))
+    log = folder / "log.jsonl"
+    while first.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") >= 7):
+        time.sleep(0.01)
+    second.kill()
+    killed = time.monotonic()
+    said, _ = first.communicate(timeout=600)
+    second.communicate()
+    assert first.returncode == 1, said
+    assert f"rank 0 stops: rank 1 died (process {second.pid} on " in said, said
+    assert "Traceback" not in said
+    assert time.monotonic() - killed < 60, "in time"
+    found = newest_checkpoint(folder / "state")
+    assert found.folder is not None and not found.rejected, "a whole state to go on with"
+
+
+# ---------------------------------------------------------------- other objectives
+
+TINY = CONFIG.parent
+SMALL = (
+    "train.steps=8", "train.context=32", "train.batch_tokens=128", "train.save_steps=5", "evaluate.every=4",
+    "evaluate.tokens=300", "train.precision=float32",
+)  # fmt: skip
+NARROW = (
+    "model.hidden_size=16",
+    "model.num_layers=1",
+    "model.num_heads=2",
+    "model.dropout=0",
+    "tokenizer.vocab_size=300",
+)
+
+
+def reported(folder: Path) -> dict[str, Any]:
+    report = json.loads((folder / "reports" / "00000008.json").read_text())
+    return {part: {k: v for k, v in report[part].items() if isinstance(v, float)} for part in ("validation", "test")}
+
+
+def in_processes(size: int, out: Path, *words: str) -> dict[str, Any]:
+    launcher = (
+        []
+        if size == 1
+        else ["torch.distributed.run", "--nproc-per-node", str(size), "--master-port", str(free_port()), "-m"]
+    )
+    done = subprocess.run([sys.executable, "-m", *launcher, "yuyan", "train", *words, *SMALL, "--out", str(out)],
+                          capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return reported(out)
+
+
+def same(found: dict[str, Any], expected: dict[str, Any], rel: float) -> bool:
+    return all(found[part] == pytest.approx(expected[part], rel=rel) for part in expected)
+
+
+@pytest.mark.slow
+def test_preferences_in_two_processes(tmp_path: Path) -> None:
+    """Records, a pair of them for each loss, and a second network to compare with."""
+    in_processes(1, tmp_path / "gpt", str(TINY / "gpt.yaml"), *NARROW)
+    words = (str(TINY / "preference.yaml"), f"model.path={tmp_path / 'gpt'}", "data.records.too_long=truncate")
+    alone = in_processes(1, tmp_path / "one", *words)
+    assert alone["validation"]["preference_loss"] < 0.69
+    for kind in ("ddp", "fsdp"):
+        assert same(in_processes(2, tmp_path / kind, *words, f"train.parallel.kind={kind}"), alone, 1e-3), kind
+
+
+@pytest.mark.slow
+def test_a_generator_and_a_model_in_two_processes(tmp_path: Path) -> None:
+    """Each process draws other replacements than one alone would, but those do not depend on how the weights are held."""
+    words = (str(TINY / "electra.yaml"), *NARROW)
+    whole, parts = (in_processes(2, tmp_path / kind, *words, f"train.parallel.kind={kind}") for kind in ("ddp", "fsdp"))
+    assert same(parts, whole, 1e-5)
 
 
 def measured(folder: Path) -> list[float]:
@@ -192,8 +281,9 @@ def test_a_process_killed_and_started_again_by_torchrun(tmp_path: Path, kind: st
         time.sleep(0.01)
     victim = next(pid for pid in children(process.pid) if "RANK=1" in environment(pid))
     os.kill(victim, signal.SIGKILL)
-    said, _ = process.communicate(timeout=240)
+    said, _ = process.communicate(timeout=1200)
     assert process.returncode == 0, said
+    assert re.search(rf"exitcode: -9\) local_rank: 1 \(pid: {victim}\)", said), "torchrun names the dead one"
     assert "going on from step" in said, said
     assert measured(folder) == pytest.approx(measured(tmp_path / "one"), rel=1e-5)
     assert LanguageModel.load(folder / "model").network is not None

@@ -63,7 +63,8 @@ class _Adafactor(torch.optim.Adafactor):
     def _step_one(self, group: dict[str, Any], parameter: nn.Parameter) -> None:
         everything = nn.Parameter(whole(parameter))
         everything.grad = whole(cast(Tensor, parameter.grad))
-        self.state[everything] = self.state.pop(parameter, {})
+        remembered = self.state.pop(parameter, {})  # read from a saved state it may be in parts
+        self.state[everything] = {name: whole(tensor) for name, tensor in remembered.items()}
         self.param_groups = [{**group, "params": [everything]}]
         super().step()  # type: ignore[no-untyped-call]
         self.state[parameter] = self.state.pop(everything)
