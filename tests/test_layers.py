@@ -14,7 +14,7 @@ LAYERS = [
     "corpus models vectors",
     "objectives generate hub",
     "tasks train",
-    "evaluate explain privacy",
+    "evaluate explain privacy export",
     "serve",
     "commands api cli __init__ __main__",
 ]

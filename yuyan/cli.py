@@ -227,6 +227,19 @@ def generate(
 
 
 @app.command()
+def export(
+    model: Annotated[Path, typer.Argument(parser=_path, help="A run, or a model folder.")],
+    to: Annotated[str, typer.Option(help="onnx or ctranslate2.")],
+    out: Out = None,
+    check: Annotated[bool, typer.Option("--check/--no-check", help="Compare with the engine itself.")] = True,
+) -> None:
+    """Write a model for another engine, and check there that it is the same."""
+    from yuyan.commands.export import export_command
+
+    export_command(model, to, out, check=check)
+
+
+@app.command()
 def fill(
     model: Annotated[Path, typer.Argument(parser=_path, help="A masked encoder (BERT) or a T5.")],
     text: Annotated[str, typer.Argument(help="A text with gaps; - reads it from standard input.")],

@@ -141,6 +141,10 @@ class RotaryPosition(PositionModule):
         cos, sin = self._table(longest, places.query.device)
         return Rotation(cos[places.position_ids][:, :, None], sin[places.position_ids][:, :, None])
 
+    def prepare(self, length: int, device: torch.device) -> None:
+        """Make the tables for texts of up to so many tokens, for a graph that cannot grow them."""
+        self._table(length, device)
+
     def _table(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         scaling = self.config.scaling
         if isinstance(scaling, DynamicScaling):  # its rates are another function for each length
@@ -182,7 +186,7 @@ class RelativeBiasPosition(PositionModule):
         self.table = nn.Embedding(config.num_buckets, heads)
 
     def bias(self, places: Places) -> Tensor:
-        if places.query.shape[0] > 1:
+        if places.query.shape[0] > 1 or torch.compiler.is_exporting():
             offset = places.key[:, None, :] - places.query[:, :, None]
             bias: Tensor = self.table(self.bucket(offset)).permute(0, 3, 1, 2)
             return bias

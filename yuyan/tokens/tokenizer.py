@@ -71,6 +71,11 @@ class Tokenizer:
             names[i] = name
         return names
 
+    @property
+    def content(self) -> str:
+        """The text of its `tokenizer.json`."""
+        return self._content
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of `tokenizer.json`: the same fingerprint, the same ids."""
