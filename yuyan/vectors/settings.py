@@ -90,13 +90,13 @@ class Glove(Config):
     """Vectors whose products are the logarithms of how often two words stand together (Pennington et al. 2014)."""
 
     kind: Literal["glove"] = "glove"
-    window: int = Field(15, ge=1, le=1000)
+    window: int = Field(10, ge=1, le=1000)
     """The farthest word that counts as near; at distance d it counts 1/d."""
     epochs: int = Field(25, ge=1)
     """Passes over the counts."""
-    learning_rate: float = Field(0.05, gt=0, le=1)
-    """Of AdaGrad."""
-    most: float = Field(10.0, gt=0)
+    learning_rate: float = Field(0.1, gt=0, le=1)
+    """Of AdaGrad (0.05 in the paper, with more epochs)."""
+    most: float = Field(5.0, gt=0)
     """Counts from here on have the full weight (x_max in the paper, 100 there, for billions of words)."""
     power: float = Field(0.75, ge=0, le=2)
     """Smaller counts weigh by their share of `most` to this power."""
