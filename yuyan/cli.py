@@ -305,10 +305,19 @@ def data(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A key of the data config, such as clean.near=false.")
     ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option("--mask", parser=_path, help="A run of a task: print the tokens that it reads, with labels."),
+    ] = None,
 ) -> None:
     """What is in your text: what was found, kept and dropped, step by step, with examples."""
     from yuyan.commands.data import data_command, data_config
 
+    if mask is not None:
+        from yuyan.commands.mask import mask_command
+
+        mask_command(mask, paths, set_ or [])
+        return
     raise typer.Exit(data_command(paths, data_config(paths, set_ or []), out, as_json))
 
 

@@ -136,3 +136,9 @@ def test_a_task_learns_from_changed_texts(tmp_path: Path, capfd: pytest.CaptureF
     assert command("train", str(config), "data.sampling={kind: by_quality}", "--out", str(tmp_path / "b")) == 2
     assert "data.sampling: draws documents, not the records of a task" in capfd.readouterr().err
     assert not (tmp_path / "b").exists()
+
+
+def test_the_tokens_with_their_labels(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert command("data", str(run.parent / "moods.jsonl"), "--mask", str(run)) == 0
+    first = capfd.readouterr().out.splitlines()[0]
+    assert first.startswith("moods.jsonl:1: ") and "the room was warm" in first and first.endswith("=> good")

@@ -32,7 +32,7 @@ CHUNK = 1024
 TASK = "task."
 
 
-def _settings(model: LanguageModel, paths: Sequence[Path], settings: Sequence[str]) -> tuple[Task, DataConfig]:
+def task_and_data(model: LanguageModel, paths: Sequence[Path], settings: Sequence[str]) -> tuple[Task, DataConfig]:
     """The task with its changes, and how to read the files."""
     assert model.task is not None
     mine = [assignment.removeprefix(TASK) for assignment in settings if assignment.startswith(TASK)]
@@ -58,7 +58,7 @@ def evaluate_task(
     model: LanguageModel, model_path: Path, paths: list[Path], settings: list[str], *, as_json: bool
 ) -> TaskScore:
     """Measure on the records in `paths`, after a look whether the model was trained on them. Raises InputError, DataError."""
-    task, data = _settings(model, paths, settings)
+    task, data = task_and_data(model, paths, settings)
     files = survey(list(paths), data.encoding, replace=data.undecodable == "replace")
     config = task.config.found(files, data)
     records = config.read(files, data)
@@ -131,7 +131,7 @@ def predict_command(model_path: Path, source: str, out: Path | None, form: str, 
     is_file = path is not None and "\n" not in source and _exists(path)
     if path is not None and not is_file and path.suffix.lower() in FORMATS:
         raise DataError(f"{source}: no such file")
-    task, data = _settings(model, [path] if is_file and path is not None else [], settings)
+    task, data = task_and_data(model, [path] if is_file and path is not None else [], settings)
     if is_file and path is not None:
         files = survey([path], data.encoding, replace=data.undecodable == "replace")
         config = task.config.found_texts(files, data)
