@@ -99,8 +99,8 @@ class TrainConfig(Config):
     """What turns gradients into steps."""
     schedule: Schedule = WarmupStableDecay()
     """How the learning rate moves."""
-    penalty: Penalty = Penalty()
-    """What large weights cost, beside the optimizer's decay."""
+    penalty: Penalty | None = None
+    """What large weights cost, beside the optimizer's decay: {l1: ...} or {l2: ...}; null is nothing."""
     ema: Ema | None = None
     """An average of the weights over the run, which is then what is measured and exported; null is none."""
     clip: float | None = Field(1.0, gt=0)

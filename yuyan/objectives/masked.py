@@ -55,8 +55,9 @@ class MaskedToken(Config):
     """What is chosen together: a token, the tokens of a word between spaces, or those of a Chinese word."""
     unmasked_weight: float = Field(0.0, ge=0)
     """What a token that was not chosen counts for in the loss; 0 is BERT's."""
-    cross_entropy: CrossEntropy = CrossEntropy()
-    """What is trained beside the plain cross-entropy, which is what is reported."""
+    cross_entropy: CrossEntropy | None = None
+    """What is trained beside the plain cross-entropy, which is what is reported: {label_smoothing: ...} or {z_loss: ...}; null is
+    nothing."""
 
     @model_validator(mode="after")
     def _shares(self) -> MaskedToken:
@@ -70,7 +71,7 @@ class MaskedToken(Config):
         Raises ConfigError if the tokenizer has no mask, InputError if a segmenter is missing.
         """
         masking = masking_for(tokenizer, self.rate, self.mask_share, self.random_share, self.unit, segment)
-        return MaskedTokenObjective(masking, self.unmasked_weight, self.cross_entropy)
+        return MaskedTokenObjective(masking, self.unmasked_weight, self.cross_entropy or PLAIN)
 
 
 @dataclass(frozen=True)

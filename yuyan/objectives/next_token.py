@@ -36,8 +36,9 @@ class NextToken(Config):
     """Predict every token of a row from those before it."""
 
     kind: Literal["next_token"] = "next_token"
-    cross_entropy: CrossEntropy = CrossEntropy()
-    """What is trained beside the plain cross-entropy, which is what is reported."""
+    cross_entropy: CrossEntropy | None = None
+    """What is trained beside the plain cross-entropy, which is what is reported: {label_smoothing: ...} or {z_loss: ...}; null is
+    nothing."""
     softmax: Softmax = FULL
     """Which words are scored in training; a model is always measured by the scores of all."""
     independent: ClassVar[bool] = True
@@ -45,7 +46,7 @@ class NextToken(Config):
 
     @model_validator(mode="after")
     def _agree(self) -> NextToken:
-        if isinstance(self.softmax, SampledSoftmax) and self.cross_entropy != PLAIN:
+        if isinstance(self.softmax, SampledSoftmax) and self.cross_entropy is not None:
             raise ValueError("softmax: sampled knows no label_smoothing or z_loss; leave objective.cross_entropy away")
         return self
 
@@ -71,7 +72,7 @@ class NextToken(Config):
         hidden = self.hidden(model, batch)
         if isinstance(self.softmax, SampledSoftmax):
             return sampled_token_loss(model, hidden, batch["labels"], self.softmax)
-        return token_loss(model, hidden, batch["labels"], self.cross_entropy)
+        return token_loss(model, hidden, batch["labels"], self.cross_entropy or PLAIN)
 
     def marks(self, model: LanguageNetwork, batch: Batch) -> Marks:
         """The loss, and the perplexity of a token."""

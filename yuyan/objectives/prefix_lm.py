@@ -42,12 +42,13 @@ class PrefixLM(Config):
     """Continue a prefix, or answer a prompt."""
 
     kind: Literal["prefix_lm"] = "prefix_lm"
-    cross_entropy: CrossEntropy = CrossEntropy()
-    """What is trained beside the plain cross-entropy, which is what is reported."""
+    cross_entropy: CrossEntropy | None = None
+    """What is trained beside the plain cross-entropy, which is what is reported: {label_smoothing: ...} or {z_loss: ...}; null is
+    nothing."""
 
     def build(self, tokenizer: Vocabulary) -> PrefixLMObjective:
         """With the marks of beginning and end."""
-        return PrefixLMObjective(tokenizer.special, self.cross_entropy)
+        return PrefixLMObjective(tokenizer.special, self.cross_entropy or PLAIN)
 
 
 @dataclass(frozen=True)

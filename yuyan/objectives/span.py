@@ -38,8 +38,9 @@ class SpanCorruption(Config):
     """Share of the tokens that is cut out."""
     mean_length: float = Field(3.0, ge=1)
     """Mean length of a span, in tokens."""
-    cross_entropy: CrossEntropy = CrossEntropy()
-    """What is trained beside the plain cross-entropy, which is what is reported."""
+    cross_entropy: CrossEntropy | None = None
+    """What is trained beside the plain cross-entropy, which is what is reported: {label_smoothing: ...} or {z_loss: ...}; null is
+    nothing."""
 
     def build(self, tokenizer: Vocabulary) -> SpanCorruptionObjective:
         """With the sentinels and the marks of start and end. Raises ConfigError if the tokenizer lacks them."""
@@ -57,7 +58,7 @@ class SpanCorruption(Config):
             eos=special.eos,
             rate=self.rate,
             mean_length=self.mean_length,
-            cross_entropy=self.cross_entropy,
+            cross_entropy=self.cross_entropy or PLAIN,
         )
 
 
