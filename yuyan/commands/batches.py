@@ -12,7 +12,7 @@ from yuyan.commands.settings import TrainConfig, seconds_of
 from yuyan.commands.tasks import TaskCorpus
 from yuyan.corpus import Batches, Packed
 from yuyan.corpus.batch import Rows
-from yuyan.corpus.pack import arranged
+from yuyan.corpus.pack import Apart, arranged
 from yuyan.errors import ConfigError, InputError
 from yuyan.models.network import NetworkModule
 from yuyan.nn.cache import Carried
@@ -39,6 +39,20 @@ def batches_for(config: RunConfig, corpus: AnyCorpus, objective: Objective, worl
         arranged(rows, settings.documents) if isinstance(rows, Packed) else rows, batch_rows=settings.batch_rows, micro_rows=settings.micro_rows,
         example=question_of(config, corpus, objective), collate=collate, seed=config.seed, rank=world.rank, world_size=world.size,
     )  # fmt: skip
+
+
+def labels_per_byte(config: RunConfig, corpus: AnyCorpus, batches: Batches) -> float | None:
+    """Tokens that an epoch predicts for each byte of its text: what turns a loss per token into one per byte.
+
+    None where the two are not of the same text: records, other objectives, changed or chosen texts.
+    """
+    rows = batches.rows.packed if isinstance(batches.rows, Apart) else batches.rows
+    if not (isinstance(corpus, Corpus) and isinstance(rows, Packed) and isinstance(config.objective, NextToken)):
+        return None
+    if config.data.augment or config.data.sampling or not corpus.train.bytes:
+        return None
+    first = len(corpus.train) if isinstance(batches.rows, Apart) else 0  # which nothing predicts then
+    return (rows.tokens - first) / corpus.train.bytes
 
 
 def plan_for(settings: TrainConfig, batches: Batches) -> Plan:

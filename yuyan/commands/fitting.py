@@ -20,16 +20,25 @@ from yuyan.train.threads import fair_threads, fastest_threads
 from yuyan.train.world import World
 
 
-def most_rows(network: NetworkModule, settings: TrainConfig, dtype: torch.dtype, free: int | None = None) -> int | None:
+def most_rows(
+    network: NetworkModule,
+    settings: TrainConfig,
+    dtype: torch.dtype,
+    free: int | None = None,
+    world: World | None = None,
+) -> int | None:
     """How many rows of one forward pass fit into memory, with the built `network` already in it; None if nobody knows.
 
+    The processes of `world` on this machine share what is free equally, each with a whole network of its own.
     Raises ConfigError, naming the keys to change, if not one does, or fewer than the config asks for.
     """
     free = free_memory() if free is None else free
     if free is None:
         return None
+    world = world or World()
+    free //= world.local_size
     here = sum(p.numel() * p.element_size() for p in network.parameters())
-    wanted = settings.micro_rows
+    wanted = max(1, min(settings.micro_rows, settings.batch_rows // world.size))
     needed = _needed(network, settings, dtype, wanted)
     fixed, room = needed.total - needed.activations, free + here
     fits = wanted

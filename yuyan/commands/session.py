@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from yuyan.commands.batches import AnyCorpus, batches_for, carried_for, plan_for
+from yuyan.commands.batches import AnyCorpus, batches_for, carried_for, labels_per_byte, plan_for
 from yuyan.commands.card import model_card
 from yuyan.commands.companion import Exact, as_saved, kept, measured_again, with_companion, write_companion
 from yuyan.commands.corpus import beginning_of
@@ -72,7 +73,7 @@ class Session:
         self.context = readable_context(network.config, config.train.context)
         self.parameters = sum(p.numel() for p in network.parameters())
         self.dtype = resolve(config.train.precision, torch.device("cpu"))
-        self.most_rows = most_rows(network, config.train, self.dtype)
+        self.most_rows = most_rows(network, config.train, self.dtype, world=world)
         note(folder, parameters=self.parameters)
         self.objective: Objective = task or config.objective.build(corpus.tokenizer)
         self.model = with_companion(config, network, corpus.tokenizer, folder)
@@ -86,6 +87,7 @@ class Session:
         weights = config.train.parallel.place(learner, self.dtype, world)
         optimizer = config.train.optimizer.build(weights.masters, kinds)
         self.batches = batches_for(config, corpus, self.objective, world)
+        self.per_byte = labels_per_byte(config, corpus, self.batches)
         average = None if config.train.ema is None else Average(config.train.ema, weights.masters)
         carried = carried_for(config, network, self.batches, world)
         self.state = State(learner, weights, optimizer, self.batches, average, world=world, carried=carried)
@@ -264,7 +266,10 @@ class Session:
 
     def _note(self, update: Update, speed: float) -> str:
         best = next((f"  best {v:.3f} {terminal_name(k)}" for k, v in self.state.best.items() if k in MEASURES), "")
-        return f"step {update.step}  loss {update.loss:.3f}{best}  {quick(speed)} {self.objective.counted}/s"
+        loss = f"{update.loss:.3f}"
+        if self.per_byte is not None:
+            loss += f" ({update.loss * self.per_byte / math.log(2):.3f} bits per byte)"
+        return f"step {update.step}  loss {loss}{best}  {quick(speed)} {self.objective.counted}/s"
 
     def _say_how_to_go_on(self, stop: StopRequest) -> None:
         raise Interrupted(

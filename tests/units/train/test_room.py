@@ -13,6 +13,7 @@ from yuyan.errors import ConfigError
 from yuyan.models.network import NetworkModule
 from yuyan.models.presets import Gpt
 from yuyan.train.room import free_memory, human_size, used_memory
+from yuyan.train.world import World
 
 
 def system(folder: Path, available: int) -> Path:
@@ -80,3 +81,11 @@ def test_checkpointing_needs_less(network: NetworkModule) -> None:
 def test_not_even_one_row(network: NetworkModule) -> None:
     with pytest.raises(ConfigError, match=r"activation_checkpointing=true, a smaller train\.context"):
         most_rows(network, settings(), torch.float32, 1)
+
+
+def test_processes_share_a_machine(network: NetworkModule) -> None:
+    world = World()
+    world.size = world.local_size = 2
+    with pytest.raises(ConfigError, match=r"train\.micro_tokens=512 fits"):
+        most_rows(network, settings(), torch.float32, 18_000_000 * 2 - 10, world)
+    assert most_rows(network, settings(), torch.float32, 2 * 10**9, world) == 32, "each has its part of the batch"
