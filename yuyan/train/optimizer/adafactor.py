@@ -28,13 +28,13 @@ class Adafactor(Config):
     """The largest root mean square of an update (section 6)."""
     weight_decay: float = Field(0.0, ge=0)
     """Share of a matrix, times the learning rate, taken away at each step."""
-    rates: Rates = Rates()
-    """What the learning rate is multiplied by in each part of the network."""
+    rates: Rates | None = None
+    """What the learning rate is multiplied by in each part of the network; null is 1 everywhere."""
 
     def build(self, masters: dict[str, nn.Parameter], kinds: dict[str, Kind]) -> torch.optim.Optimizer:
         """The optimizer over `masters`; `kinds` says of each name what it is (`parameter_kinds`)."""
         return _Adafactor(
-            groups_of(masters, kinds, self.rates, lr=self.lr, weight_decay=self.weight_decay),
+            groups_of(masters, kinds, self.rates or Rates(), lr=self.lr, weight_decay=self.weight_decay),
             lr=self.lr, beta2_decay=self.beta2_decay, eps=(None, self.smallest), d=self.clip, foreach=False,
         )  # fmt: skip
 

@@ -27,13 +27,13 @@ class AdamW(Config):
     """Keeps the division finite."""
     weight_decay: float = Field(0.1, ge=0)
     """Share of a matrix, times the learning rate, taken away at each step."""
-    rates: Rates = Rates()
-    """What the learning rate is multiplied by in each part of the network."""
+    rates: Rates | None = None
+    """What the learning rate is multiplied by in each part of the network; null is 1 everywhere."""
 
     def build(self, masters: dict[str, nn.Parameter], kinds: dict[str, Kind]) -> torch.optim.Optimizer:
         """The optimizer over `masters`; `kinds` says of each name what it is (`parameter_kinds`)."""
         return torch.optim.AdamW(
-            groups_of(masters, kinds, self.rates, lr=self.lr, weight_decay=self.weight_decay),
+            groups_of(masters, kinds, self.rates or Rates(), lr=self.lr, weight_decay=self.weight_decay),
             lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps, fused=True,
         )  # fmt: skip
 

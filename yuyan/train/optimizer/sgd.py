@@ -26,12 +26,12 @@ class Sgd(Config):
     """Whether the momentum looks one step ahead (Nesterov 1983)."""
     weight_decay: float = Field(0.0, ge=0)
     """Share of a matrix, times the learning rate, taken away at each step."""
-    rates: Rates = Rates()
-    """What the learning rate is multiplied by in each part of the network."""
+    rates: Rates | None = None
+    """What the learning rate is multiplied by in each part of the network; null is 1 everywhere."""
 
     def build(self, masters: dict[str, nn.Parameter], kinds: dict[str, Kind]) -> torch.optim.Optimizer:
         """The optimizer over `masters`; `kinds` says of each name what it is (`parameter_kinds`)."""
-        groups = groups_of(masters, kinds, self.rates, lr=self.lr, weight_decay=self.weight_decay)
+        groups = groups_of(masters, kinds, self.rates or Rates(), lr=self.lr, weight_decay=self.weight_decay)
         for group in groups:
             group["decay"] = group.pop("weight_decay")  # PyTorch's name for an L2 penalty
         nesterov = self.nesterov and self.momentum > 0
