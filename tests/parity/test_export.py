@@ -43,7 +43,7 @@ def tokenizer() -> Tokenizer:
 
 
 def made(name: str) -> LanguageModel:
-    config = (NETWORKS | ALL)[name].model_copy(update={"vocab_size": len(tokenizer())})
+    config = (ALL | NETWORKS)[name].model_copy(update={"vocab_size": len(tokenizer())})
     start = tokenizer().special.pad if name == "t5" else None
     return LanguageModel(strong(config), tokenizer(), 40, start=start)
 
