@@ -55,6 +55,7 @@ ERRORS = [
     Planted("fused activation of another kind", "nn/ffn.py", '"gelu_tanh": ("gelu", "tanh")', '"gelu_tanh": ("relu", "")', ("units/nn/test_linear.py",)),
     Planted("a span of the next type goes on", "metrics/spans.py", 'return before in "ES" or now in "BSO" or kind != type_', 'return before in "ES" or now in "BSO"', ("units/metrics/test_spans.py",)),
     Planted("forbidden steps allowed", "tasks/tag.py", "np.where(allowed, 0.0, -np.inf)", "np.where(allowed, 0.0, 0.0)", ("units/tasks/test_tagged_text.py",)),
+    Planted("rows in any order", "corpus/by_length.py", 'stretch[np.argsort(self.sizes[stretch], kind="stable")]', "stretch", ("units/tasks/test_classify.py",)),
     Planted("ties of AUROC count whole", "metrics/classify.py", "(below - groups_below / 2)", "below", ("units/metrics/test_classify.py",)),
     Planted("an unknown label counts as right", "metrics/classify.py", "sorted({truth[0] for truth in truths} - set(labels))", "labels[:1]", ("units/metrics/test_classify.py",)),
     Planted("blocks thaw from below", "train/optimizer/groups.py", "count - 1 - number", "number", ("units/train/test_layers_rates.py",)),
