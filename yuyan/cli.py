@@ -229,7 +229,7 @@ def generate(
 @app.command()
 def export(
     model: Annotated[Path, typer.Argument(parser=_path, help="A run, or a model folder.")],
-    to: Annotated[str, typer.Option(help="onnx or ctranslate2.")],
+    to: Annotated[str, typer.Option(help="gguf (llama.cpp), onnx or ctranslate2.")],
     out: Out = None,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Compare with the engine itself.")] = True,
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from yuyan.errors import InputError, YuyanError
-from yuyan.export import ctranslate, onnx
+from yuyan.export import ctranslate, gguf, onnx
 from yuyan.export.parity import Case, Parity, Runtime, cases_of, measure
 from yuyan.export.runtime import RuntimeMissing
 from yuyan.hub.families import family_of
@@ -16,10 +16,10 @@ from yuyan.nn.head import LanguageModelHead
 from yuyan.store import publish_folder, write_text
 from yuyan.tasks.language_model import LanguageModel
 
-Format = Literal["onnx", "ctranslate2"]
-FORMATS: tuple[Format, ...] = ("onnx", "ctranslate2")
+Format = Literal["gguf", "onnx", "ctranslate2"]
+FORMATS: tuple[Format, ...] = ("gguf", "onnx", "ctranslate2")
 _ENGINES: dict[Format, Callable[[LanguageModel, Path], Runtime]] = {
-    "onnx": onnx.OnnxRuntime, "ctranslate2": ctranslate.CTranslate2,
+    "gguf": gguf.LlamaCpp, "onnx": onnx.OnnxRuntime, "ctranslate2": ctranslate.CTranslate2,
 }  # fmt: skip
 
 
@@ -47,10 +47,12 @@ def export_model(model: LanguageModel, to: Format, out: Path, *, name: str, chec
         raise InputError(f"{to}: an n-gram model is a table of counts, which none of {', '.join(FORMATS)} carries")
     found = family_of(network.config)
     family = None if found is None else found[0].model_type
-    if why := _refusal(network, to, family):
+    if why := _refusal(model, network, to, family):
         raise InputError(f"{to}: {why}")
     with publish_folder(out) as folder:
-        if to == "onnx":
+        if to == "gguf":
+            gguf.write_gguf(model, folder, str(family))
+        elif to == "onnx":
             onnx.write_onnx(model, folder)
         else:
             ctranslate.write_ctranslate(model, folder)
@@ -60,8 +62,10 @@ def export_model(model: LanguageModel, to: Format, out: Path, *, name: str, chec
     return Exported(out, parity)
 
 
-def _refusal(network: NetworkModule, to: Format, family: str | None) -> str | None:
+def _refusal(model: LanguageModel, network: NetworkModule, to: Format, family: str | None) -> str | None:
     """Why the format cannot carry the model; None if it can."""
+    if to == "gguf":
+        return gguf.refusal(network.config.filled(), family, model.tokenizer)
     if to == "ctranslate2" and (
         family not in ctranslate.FAMILIES or not isinstance(network.config.head, LanguageModelHead)
     ):
@@ -76,8 +80,9 @@ def _check(model: LanguageModel, to: Format, folder: Path) -> Parity:
     except RuntimeMissing as error:
         raise RuntimeMissing(f"parity could not be run: {error}; or export without it (--no-check)") from None
     cases: list[Case] = cases_of(model)
+    alike = gguf.counted_alike(engine, model.tokenizer, cases) if isinstance(engine, gguf.LlamaCpp) else None
     try:
-        parity = measure(model, engine, cases, "float32")
+        parity = measure(model, engine, cases, "float32", alike)
     except (ValueError, RuntimeError) as error:
         raise NotTheSame(f"{to}: {engine.name} cannot run what was written: {error}; nothing was kept") from None
     if not parity.passed:

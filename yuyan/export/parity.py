@@ -69,7 +69,7 @@ def written_by_reading(reader: Reader, case: Case, count: int, ends: frozenset[i
     ids = case.beginning
     begun = len(ids)
     while len(ids) - begun < count:
-        token = int(reader.read(case._replace(ids=ids))[-1].argmax())
+        token = int(np.nanargmax(reader.read(case._replace(ids=ids))[-1]))
         if token in ends:
             break
         ids = [*ids, token]
