@@ -111,7 +111,7 @@ ERRORS = [
     Planted("a cut model is a finished run", "commands/runs.py", "        verify(model, contents=contents)", "        pass", ("units/commands/test_runs.py",)),
     Planted("a keyword loses its dot", "commands/given.py", 'key.replace("__", ".")', "key", ("units/commands/test_python.py",)),
     Planted("patience forgotten", "commands/session.py", 'self.state.best["looks_since"] = self.state.best.get("looks_since", 0) + 1', "self.patience_lost = 1", (RESUME,)),
-    Planted("a save that failed keeps the next from being written", "commands/session.py", "self._attempt(self.saver.finish if last or due else self.saver.check)", "self._attempt(self.saver.check)", ("journeys/test_bad_input.py",)),
+    Planted("a save that failed keeps the next from being written", "commands/session.py", "self._attempt(self.saver.finish if last or due else self.saver.check)", "pass", ("journeys/test_bad_input.py",)),
     Planted("weights put together for a look stay", "train/parallel.py", "                module.reshard()", "                pass", ("laws/test_processes.py",)),
     Planted("stopped without saving", "commands/session.py", "last = stopped or done or self._lost_patience()", "last = done or self._lost_patience()", (INTERRUPT,)),
     Planted("nohup is not respected", "commands/interrupt.py", " if signal.getsignal(n) != signal.SIG_IGN}", "}", (INTERRUPT,)),
