@@ -20,9 +20,9 @@ from yuyan.corpus.pack import packed_rows
 from yuyan.corpus.weight import ByQuality, Weights, backed_off, weights_of
 from yuyan.errors import CheckpointCorrupt, DataError, InputError
 from yuyan.store import MANIFEST, remove_leftovers, write_atomically
-from yuyan.text import DataConfig, Prepared, open_prepared, prepare
+from yuyan.text import Prepared, open_prepared, prepare
 from yuyan.text.quality import quality_score
-from yuyan.text.survey import survey
+from yuyan.text.read import look_at_parts
 from yuyan.tokens import Tokenizer, TokenizerConfig, load_tokenizer, train_tokenizer
 
 PROMPT_CHARACTERS = 40
@@ -157,18 +157,14 @@ def open_data(data: RunData, folder: Path) -> Prepared:
     if made is not None:
         _check_inputs(data, made.folder)
         return made
-    return prepare(data.sources, DataConfig(**{k: getattr(data, k) for k in DataConfig.model_fields}), folder / "data")
+    return prepare(data.sources, data.plain, folder / "data")
 
 
 def _check_inputs(data: RunData, place: Path) -> None:
     """A run goes on only with the files it began with. Raises DataError naming one that is another now."""
     inputs = json.loads((place / MANIFEST).read_text(encoding="utf-8"))["inputs"]
     before = {(each["part"], each["name"]): each["sha256"] for each in inputs}
-    now: dict[tuple[str, str], str] = {}
-    for part, paths in (("train", data.sources), ("validation", data.validation), ("test", data.test)):
-        if paths:
-            found = survey(list(paths), data.encoding, replace=data.undecodable == "replace")
-            now |= {(part, each.name): each.sha256 for each in found.inputs}
+    now = {(part, each.name): each.sha256 for part, found in look_at_parts(data).items() for each in found.inputs}
     if different := [name for part, name in sorted(before | now) if before.get((part, name)) != now.get((part, name))]:
         raise DataError(_other_text(place.parent, different[0], len(different)))
 

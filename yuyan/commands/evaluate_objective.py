@@ -20,8 +20,8 @@ from yuyan.evaluate.held_out import HeldOut, held_out
 from yuyan.objectives import Distil, NextToken, Objective, PrefixLM
 from yuyan.tasks.language_model import LanguageModel, model_folder
 from yuyan.text import read_documents
+from yuyan.text.read import look
 from yuyan.text.records import read_records
-from yuyan.text.survey import survey
 
 
 def objective_run(path: Path) -> RunConfig | None:
@@ -42,7 +42,7 @@ def evaluate_objective(config: RunConfig, path: Path, paths: list[Path], setting
     trained = measured_again(config, model, folder)
     data = data_config(paths, settings)
     if config.data.records is not None:
-        found = survey(list(paths), data.encoding, replace=data.undecodable == "replace")
+        found = look(paths, data)
         records = list(read_records(found, shape_of(config.objective), _fields(config, paths), data))
         items = encoded(records, model.tokenizer)
         kept, _ = fitted(items, built.example, context, config.data.records.too_long, str(paths[0]))

@@ -145,7 +145,7 @@ def prepare_corpus(order: LadderOrder, out: Path) -> Corpus:
 
 def shared_config(order: LadderOrder) -> RunConfig:
     """The config that all rungs share; its model is not built."""
-    data = RunData(**{key: getattr(order.data, key) for key in DataConfig.model_fields})
+    data = RunData(**dict(order.data))
     return RunConfig(name="ladder", seed=order.seed, data=data, model=Gpt(), train=TrainConfig(steps=1))
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from yuyan.commands.task_use import task_and_data
 from yuyan.nn.linear_cross_entropy import IGNORE
 from yuyan.tasks.language_model import LanguageModel
-from yuyan.text.survey import survey
+from yuyan.text.read import look
 
 SHOWN = 5
 COLOURS = ("green", "magenta", "cyan", "yellow", "blue", "red")
@@ -26,7 +26,7 @@ def mask_command(model_path: Path, paths: list[Path], settings: list[str]) -> No
     model = LanguageModel.load(model_path)
     model.trained_task()  # says so if there is none
     task, data = task_and_data(model, paths, settings)
-    files = survey(paths, data.encoding, replace=data.undecodable == "replace")
+    files = look(paths, data)
     config = task.config.found(files, data)
     records = list(islice(config.read(files, data), SHOWN))
     pieces, names = task.items(records), model.tokenizer.vocabulary

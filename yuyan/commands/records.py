@@ -5,29 +5,27 @@ The files are read, checked and divided as texts are; what came of it is kept in
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from yuyan.commands.made import note, noted
+from yuyan.commands.parts import divided, kept_parts, language_of, read_parts, tokenizer_for, write_parts
 from yuyan.commands.run import RunConfig
-from yuyan.commands.settings import From, RecordsConfig, RunData
+from yuyan.commands.settings import RecordsConfig, RunData
 from yuyan.console import say, warn
 from yuyan.corpus.records import Item, Lengths, Records, fitted
 from yuyan.errors import ConfigError, DataError
 from yuyan.objectives import Contrastive, Ctc, Distil, Objective, ObjectiveConfig, Preference, PrefixLM
-from yuyan.store import publish_folder, remove_leftovers, verify, write_json
+from yuyan.store import remove_leftovers
 from yuyan.text import DataConfig
-from yuyan.text.language import identify
+from yuyan.text.read import look_at_parts
 from yuyan.text.records import Record, Shape, read_records, to_json_line
-from yuyan.text.split import OrderedSplit, RandomSplit, split_hash, split_random
+from yuyan.text.split import OrderedSplit, RandomSplit
 from yuyan.text.survey import survey
-from yuyan.tokens import Tokenizer, load_tokenizer, train_tokenizer
+from yuyan.tokens import Tokenizer
 
-FILE = "records.json"
 SHAPES: dict[type, Shape] = {
     PrefixLM: Shape(("prompt", "answer")),
     Preference: Shape(("prompt", "chosen", "rejected")),
@@ -96,9 +94,7 @@ def make_records(config: RunConfig, folder: Path) -> RecordCorpus:
             )
         _say(name, lengths, config.train.context)
     texts = [text for record in parts["train"] for text in texts_of(record)]
-    language = identify("\n".join(texts[:2000])).code
-    size = sum(len(text.encode()) for text in texts)
-    return RecordCorpus(tokenizer, fit, "zh" if language.startswith("zh") else "en", size)
+    return RecordCorpus(tokenizer, fit, language_of(texts), sum(len(text.encode()) for text in texts))
 
 
 def unlabelled(item: Item) -> bool:
@@ -116,45 +112,20 @@ def _say(name: str, lengths: Lengths, context: int) -> None:
 
 
 def _parts(data: RunData, shape: Shape, settings: RecordsConfig, folder: Path) -> dict[str, list[Record]]:
-    """The records of each part: from the files, or as the run has written them down."""
-    place = folder / "data" if data.prepared is None else data.prepared
-    if (place / FILE).is_file():
-        verify(place)
-        if data.prepared is None:
-            check_inputs(data, place)
-    elif data.prepared is not None:
-        raise DataError(f"{data.prepared}: no prepared records here (data.prepared)")
-    else:
-        _write_parts(data, shape, settings, place)
-    names = json.loads((place / FILE).read_text(encoding="utf-8"))["records"]
-    found = {name: _read_part(place / f"{name}.jsonl", shape) for name in names}
-    check_parts(folder, place, names)
-    return found
+    def read(file: Path) -> list[Record]:
+        return list(read_records(survey([file]), shape, {}, DataConfig(sources=(file,))))
+
+    return kept_parts(data, folder, lambda place: _write(data, shape, settings, place), read)
 
 
-def _read_part(file: Path, shape: Shape) -> list[Record]:
-    return list(read_records(survey([file]), shape, {}, DataConfig(sources=(file,))))
-
-
-def _write_parts(data: RunData, shape: Shape, settings: RecordsConfig, place: Path) -> None:
-    plain = DataConfig(**{key: getattr(data, key) for key in DataConfig.model_fields})
-    parts: dict[str, list[Record]] = {}
-    inputs: dict[str, str] = {}
-    for name, paths in (("train", data.sources), ("validation", data.validation), ("test", data.test)):
-        if paths:
-            found = survey(list(paths), data.encoding, replace=data.undecodable == "replace")
-            parts[name] = list(read_records(found, shape, settings.fields, plain))
-            inputs |= {f"{name}: {each.name}": each.sha256 for each in found.inputs}
-            if not parts[name]:
-                raise DataError(f"{paths[0]}: no record that can be used")
+def _write(data: RunData, shape: Shape, settings: RecordsConfig, place: Path) -> None:
+    files = look_at_parts(data)
+    parts = read_parts(files, lambda found: list(read_records(found, shape, settings.fields, data.plain)))
     if not data.validation and not data.test:
         parts = _divided(parts["train"], data)
     if "validation" not in parts:
         raise DataError("data.validation: there are no records to measure on; see data.split and data.validation")
-    with publish_folder(place) as temporary:
-        for name, records in parts.items():
-            (temporary / f"{name}.jsonl").write_text("".join(map(to_json_line, records)), encoding="utf-8")
-        write_json(temporary / FILE, {"inputs": inputs, "records": {name: len(part) for name, part in parts.items()}})
+    write_parts(place, files, parts, to_json_line)
 
 
 def _divided(records: list[Record], data: RunData) -> dict[str, list[Record]]:
@@ -167,34 +138,7 @@ def _divided(records: list[Record], data: RunData) -> dict[str, list[Record]]:
     distinct = {to_json_line(record): record for record in records}
     if len(distinct) < len(records):
         say(f"{len(records) - len(distinct):,} records are there twice; each is taken once")
-    hashes = np.array([split_hash(line, split.seed) for line in distinct], np.uint64)
-    whole = list(distinct.values())
-    return {name: [whole[i] for i in part.documents.tolist()] for name, part in split_random(hashes, split).items()}
-
-
-def check_inputs(data: RunData, place: Path) -> None:
-    """A run goes on only with the files it began with."""
-    before = json.loads((place / FILE).read_text(encoding="utf-8"))["inputs"]
-    now: dict[str, str] = {}
-    for name, paths in (("train", data.sources), ("validation", data.validation), ("test", data.test)):
-        if paths:
-            found = survey(list(paths), data.encoding, replace=data.undecodable == "replace")
-            now |= {f"{name}: {each.name}": each.sha256 for each in found.inputs}
-    if different := [key for key in sorted(before | now) if before.get(key) != now.get(key)]:
-        raise DataError(
-            f"{different[0]}: not the records that {place.parent} began with, so it cannot go on; put them back, or start "
-            "anew with another --out"
-        )
-
-
-def check_parts(folder: Path, place: Path, names: Iterable[str]) -> None:
-    """Tokenizer and model belong to these records."""
-    files = json.loads((place / "manifest.json").read_text(encoding="utf-8"))["files"]
-    text, before = {name: files[f"{name}.jsonl"]["sha256"] for name in names}, noted(folder).get("text")
-    if before is None:
-        note(folder, text=text)
-    elif before != text:
-        raise DataError(f"{place}: not the records that {folder} began with; start anew with another --out")
+    return divided(list(distinct.values()), to_json_line, split)
 
 
 # ---------------------------------------------------------------- tokens
@@ -223,13 +167,3 @@ def encoded(records: Sequence[Record], tokenizer: Tokenizer) -> list[Item]:
                 raise DataError(f"record {number}: {part!r}: {max(value)} is not one of the {len(tokenizer)} tokens")
         items.append(item)
     return items
-
-
-def tokenizer_for(config: RunConfig, folder: Path, texts: Iterable[str]) -> Tokenizer:
-    """The tokenizer that the config names, or one trained on the texts and kept in the run."""
-    if isinstance(config.tokenizer, From):
-        return load_tokenizer(config.tokenizer.path)
-    place = folder / "tokenizer"
-    if not (place / "tokenizer.json").is_file():
-        train_tokenizer(texts, config.tokenizer).save(place)
-    return load_tokenizer(place)

@@ -58,6 +58,11 @@ class RunData(DataConfig):
     sampling: ByQuality | None = None
     """How often documents are read: good ones more often, or null for each once an epoch."""
 
+    @property
+    def plain(self) -> DataConfig:
+        """How the files are read, without what concerns a run."""
+        return DataConfig(**{key: getattr(self, key) for key in DataConfig.model_fields})
+
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         if bool(self.sources) == (self.prepared is not None):

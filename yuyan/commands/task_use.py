@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from yuyan.commands.overlap import Seen, say_overlap
-from yuyan.commands.records import FILE
+from yuyan.commands.parts import FILE
 from yuyan.config import load_config
 from yuyan.console import say, table
 from yuyan.errors import DataError, InputError
@@ -24,8 +24,8 @@ from yuyan.store import storage_errors, to_json
 from yuyan.tasks.base import Task
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.text import DataConfig
+from yuyan.text.read import look
 from yuyan.text.source import FORMATS
-from yuyan.text.survey import survey
 
 CHUNK = 1024
 """Records that are answered together."""
@@ -59,7 +59,7 @@ def evaluate_task(
 ) -> TaskScore:
     """Measure on the records in `paths`, after a look whether the model was trained on them. Raises InputError, DataError."""
     task, data = task_and_data(model, paths, settings)
-    files = survey(list(paths), data.encoding, replace=data.undecodable == "replace")
+    files = look(paths, data)
     config = task.config.found(files, data)
     records = config.read(files, data)
     if not records:
@@ -133,7 +133,7 @@ def predict_command(model_path: Path, source: str, out: Path | None, form: str, 
         raise DataError(f"{source}: no such file")
     task, data = task_and_data(model, [path] if is_file and path is not None else [], settings)
     if is_file and path is not None:
-        files = survey([path], data.encoding, replace=data.undecodable == "replace")
+        files = look([path], data)
         config = task.config.found_texts(files, data)
         records: Iterable[Any] = config.read(files, data, labelled=False)
     elif source == "-":

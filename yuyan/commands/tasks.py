@@ -8,26 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from yuyan.commands.overlap import say_overlap
-from yuyan.commands.records import FILE, check_inputs, check_parts, tokenizer_for
+from yuyan.commands.parts import divided, kept_parts, language_of, read_parts, tokenizer_for, write_parts
 from yuyan.commands.run import RunConfig
 from yuyan.commands.settings import RunData
 from yuyan.console import say, table, warn
 from yuyan.corpus.by_length import ByLength
 from yuyan.errors import ConfigError, DataError
 from yuyan.models.network import NetworkModule
-from yuyan.store import publish_folder, remove_leftovers, verify, write_json
+from yuyan.store import remove_leftovers
 from yuyan.tasks import TaskConfig
 from yuyan.tasks.base import Pieces, Task
-from yuyan.text import DataConfig
-from yuyan.text.language import identify
-from yuyan.text.split import OrderedSplit, RandomSplit, split_hash, split_random
-from yuyan.text.survey import Survey, survey
+from yuyan.text.read import look_at_parts
+from yuyan.text.split import OrderedSplit, RandomSplit
 from yuyan.tokens import Tokenizer
 
-PARTS = ("train", "validation", "test")
 ADOPTED = ("text", "label", "lines", "several", "labels", "counts", "words", "tags", "spans", "joint", "scheme")
 """Keys of a task that are found when they are not given."""
 
@@ -92,9 +87,8 @@ def make_task(config: RunConfig, folder: Path) -> TaskCorpus:
         raise DataError(f"{config.data.sources[0]}: no text has a label that can be learned")
     _show(config, task, parts, pieces)
     texts = [record.text for record in parts["train"]]
-    language = identify("\n".join(texts[:2000])).code
     return TaskCorpus(
-        tokenizer, task, dict(parts), pieces, config.train.batch_rows, "zh" if language.startswith("zh") else "en",
+        tokenizer, task, dict(parts), pieces, config.train.batch_rows, language_of(texts),
         sum(len(text.encode()) for text in texts),
     )  # fmt: skip
 
@@ -114,58 +108,32 @@ def adopt_task(config: RunConfig, stored: RunConfig) -> RunConfig:
 # ---------------------------------------------------------------- reading and dividing
 
 
-def _parts(config: RunConfig, task: TaskConfig, folder: Path) -> tuple[Any, dict[str, list[Any]]]:
-    """The records of each part: from the files, or as the run has written them down."""
-    data = config.data
-    place = folder / "data" if data.prepared is None else data.prepared
-    if (place / FILE).is_file():
-        verify(place)
-        if data.prepared is None:
-            check_inputs(data, place)
-    elif data.prepared is not None:
-        raise DataError(f"{data.prepared}: no prepared records here (data.prepared)")
-    else:
-        task = _write_parts(data, task, place)
-    names = json.loads((place / FILE).read_text(encoding="utf-8"))["records"]
-    found = {name: [task.record(json.loads(line)) for line in _lines(place / f"{name}.jsonl")] for name in names}
-    check_parts(folder, place, names)
-    return task, found
+def _parts(config: RunConfig, task: TaskConfig, folder: Path) -> tuple[TaskConfig, dict[str, list[Any]]]:
+    """The records of each part, and the task with what was found about their files when they were first read."""
+
+    def write(place: Path) -> None:
+        nonlocal task
+        task = _write(config.data, task, place)
+
+    parts = kept_parts(
+        config.data, folder, write, lambda file: [task.record(json.loads(line)) for line in _lines(file)]
+    )
+    return task, parts
 
 
 def _lines(file: Path) -> list[str]:
     return file.read_text(encoding="utf-8").split("\n")[:-1]
 
 
-def plain_data(data: RunData) -> DataConfig:
-    """How files are to be read."""
-    return DataConfig(**{key: getattr(data, key) for key in DataConfig.model_fields})
-
-
-def surveyed(paths: Sequence[Path], data: DataConfig) -> Survey:
-    """A look at the files."""
-    return survey(list(paths), data.encoding, replace=data.undecodable == "replace")
-
-
-def _write_parts(data: RunData, task: TaskConfig, place: Path) -> TaskConfig:
-    plain, parts, inputs = plain_data(data), dict[str, list[Any]](), dict[str, str]()
-    for name, paths in zip(PARTS, (data.sources, data.validation, data.test), strict=True):
-        if not paths:
-            continue
-        files = surveyed(paths, plain)
-        if name == "train":
-            task = task.found(files, plain)
-        say(f"{name}: {', '.join(_named(each) for each in files.sources[:4])}{_columns(task)}")
-        parts[name] = task.read(files, plain)
-        inputs |= {f"{name}: {each.name}": each.sha256 for each in files.inputs}
-        if not parts[name]:
-            raise DataError(f"{paths[0]}: no record that can be used")
+def _write(data: RunData, task: TaskConfig, place: Path) -> TaskConfig:
+    files = look_at_parts(data)
+    task = task.found(files["train"], data.plain)
+    for name, found in files.items():
+        say(f"{name}: {', '.join(_named(each) for each in found.sources[:4])}{_columns(task)}")
+    parts: dict[str, list[Any]] = read_parts(files, lambda found: task.read(found, data.plain))
     if not data.validation:
         parts = _divided(parts, data)
-    with publish_folder(place) as temporary:
-        for name, records in parts.items():
-            lines = (json.dumps(record._asdict(), ensure_ascii=False) + "\n" for record in records)
-            (temporary / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
-        write_json(temporary / FILE, {"inputs": inputs, "records": {name: len(part) for name, part in parts.items()}})
+    write_parts(place, files, parts, lambda record: json.dumps(record._asdict(), ensure_ascii=False) + "\n")
     return task
 
 
@@ -183,7 +151,7 @@ def _divided(parts: dict[str, list[Any]], data: RunData) -> dict[str, list[Any]]
     """Training records for validation, and for a test where there is none: by a hash of the text, so that the same text
     is never in two parts.
     """
-    split, records = data.split, parts["train"]
+    split = data.split
     if not isinstance(split, RandomSplit):
         kind = "ordered" if isinstance(split, OrderedSplit) else split.kind
         raise ConfigError(
@@ -191,13 +159,9 @@ def _divided(parts: dict[str, list[Any]], data: RunData) -> dict[str, list[Any]]
         )
     if "test" in parts:
         split = split.model_copy(update={"test": 0.0})
-    texts = list(dict.fromkeys(record.text for record in records))
-    hashes = np.array([split_hash(text, split.seed) for text in texts], np.uint64)
-    goes = {texts[i]: name for name, part in split_random(hashes, split).items() for i in part.documents.tolist()}
-    divided: dict[str, list[Any]] = {}
-    for record in records:
-        divided.setdefault(goes[record.text], []).append(record)
-    return divided | {name: part for name, part in parts.items() if name != "train"}
+    return divided(parts["train"], lambda record: record.text, split) | {
+        name: part for name, part in parts.items() if name != "train"
+    }
 
 
 # ---------------------------------------------------------------- saying

@@ -30,12 +30,12 @@ from yuyan.store import MANIFEST, publish_folder, storage_errors, verify, write_
 from yuyan.text.build import Material, clean_into
 from yuyan.text.document import Document, read_written
 from yuyan.text.portion import Portion, measure_overlap, move_to_training
-from yuyan.text.read import Reading, choose_cutting
+from yuyan.text.read import Reading, choose_cutting, look_at_parts
 from yuyan.text.report import DataReport, read_report
 from yuyan.text.settings import DataConfig
 from yuyan.text.split import SPLITS, TRAIN, NoSplit, OrderedSplit, Part, RandomSplit, split_ordered, split_random
 from yuyan.text.summary import data_report
-from yuyan.text.survey import Survey, survey
+from yuyan.text.survey import Survey
 
 VERSION = 1
 """Raised by every change of the code that changes what comes out."""
@@ -68,14 +68,9 @@ def prepare(paths: Sequence[Path], config: DataConfig, out: Path) -> Prepared:
 
     Raises DataError (input that cannot be used, with the remedy), InputError (`out` holds something else), StorageError.
     """
-    paths = list(paths) or list(config.sources)
     _check_out(out)
-    replace = config.undecodable == "replace"
     with progress("looking at the files"):
-        found = {"train": survey(paths, config.encoding, replace=replace)}
-        for name, given in (("validation", config.validation), ("test", config.test)):
-            if given:
-                found[name] = survey(list(given), config.encoding, replace=replace)
+        found = look_at_parts(config.model_copy(update={"sources": tuple(paths) or config.sources}))
     key = cache_key(found, config)
     if (there := open_prepared(out, key)) is not None:
         return there

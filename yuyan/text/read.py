@@ -18,6 +18,7 @@ from yuyan.text.json_records import json_column, json_line_column, json_line_row
 from yuyan.text.section import Section, cut
 from yuyan.text.settings import DataConfig
 from yuyan.text.source import Skipped, blocks
+from yuyan.text.split import TEST, TRAIN, VALIDATION
 from yuyan.text.survey import Survey, Surveyed, survey
 from yuyan.text.table import csv_rows, csv_shape, parquet_column, parquet_rows
 
@@ -190,11 +191,22 @@ def _section_size(texts: Sequence[Surveyed], config: DataConfig) -> int:
     return round(about, -2) if about >= 1000 else max(1, about)
 
 
+def look(paths: Sequence[Path], config: DataConfig) -> Survey:
+    """What is under `paths`, as the config reads it. Raises DataError."""
+    return survey(list(paths), config.encoding, replace=config.undecodable == "replace")
+
+
+def look_at_parts(config: DataConfig) -> dict[str, Survey]:
+    """What there is to train on, and the files for validation and test where they are given. Raises DataError."""
+    given = {TRAIN: config.sources, VALIDATION: config.validation, TEST: config.test}
+    return {part: look(paths, config) for part, paths in given.items() if paths or part == TRAIN}
+
+
 def read_documents(paths: Sequence[Path], config: DataConfig | None = None) -> Iterator[Document]:
     """The documents in `paths`, as they are, in order; nothing is cleaned. Raises DataError."""
     config = config or DataConfig()
-    found = survey(list(paths), config.encoding, replace=config.undecodable == "replace")
+    found = look(paths, config)
     yield from Reading(config).run(found, choose_cutting(found.sources, config))
 
 
-__all__ = ["Cutting", "Reading", "choose_cutting", "read_documents"]
+__all__ = ["Cutting", "Reading", "choose_cutting", "look", "look_at_parts", "read_documents"]
