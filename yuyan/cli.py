@@ -15,6 +15,8 @@ from typing import Annotated
 import typer
 
 from yuyan.commands.interrupt import interrupt_on_signal
+from yuyan.commands.options import Out, Overrides, Resume, given_path
+from yuyan.commands.tools_cli import config_app, model_app, tokenizer_app
 from yuyan.commands.vectors_cli import vectors_app
 from yuyan.console import complain, left_running
 from yuyan.errors import YuyanError
@@ -30,25 +32,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-config_app = typer.Typer(help="Show, check and explain configs.", no_args_is_help=True)
-tokenizer_app = typer.Typer(help="Train a tokenizer, or look at one.", no_args_is_help=True)
-model_app = typer.Typer(help="Look at a model before it is built, or in its folder.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(model_app, name="model")
 app.add_typer(tokenizer_app, name="tokenizer")
 app.add_typer(vectors_app, name="vectors")
-
-
-def _path(text: str) -> Path:
-    """An empty path is a variable that was never set, not the folder one is in."""
-    if not text.strip():
-        raise typer.BadParameter("the path is empty")
-    return Path(text)
-
-
-Out = Annotated[Path | None, typer.Option("--out", "-o", parser=_path, help="Folder to write; must not exist yet.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides, such as train.optimizer.lr=3e-4.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was saved.")]
 
 
 def _version(wanted: bool) -> None:
@@ -80,7 +67,9 @@ def demo(out: Out = None, budget: Annotated[str, typer.Option(help="Time for the
 def ladder(
     paths: Annotated[
         list[Path],
-        typer.Argument(parser=_path, help="Text: files or folders (txt, jsonl, csv, tsv, parquet; .gz .zst .zip)."),
+        typer.Argument(
+            parser=given_path, help="Text: files or folders (txt, jsonl, csv, tsv, parquet; .gz .zst .zip)."
+        ),
     ],
     budget: Annotated[str, typer.Option(help="Time for the whole ladder, such as 10m.")] = "10m",
     rungs: Annotated[
@@ -115,7 +104,7 @@ def ladder(
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(parser=_path, help="A YAML file; or text, a file or a folder.")],
+    config: Annotated[Path, typer.Argument(parser=given_path, help="A YAML file; or text, a file or a folder.")],
     overrides: Overrides = None,
     out: Out = None,
     resume: Resume = False,
@@ -133,12 +122,12 @@ def train(
 
 @app.command()
 def lr(
-    config: Annotated[Path, typer.Argument(parser=_path, help="A YAML file.")],
+    config: Annotated[Path, typer.Argument(parser=given_path, help="A YAML file.")],
     overrides: Overrides = None,
     steps: Annotated[int, typer.Option(min=40, help="How many steps to try.")] = 200,
     low: Annotated[float | None, typer.Option(help="The first rate; by default a 300th of the config's.")] = None,
     high: Annotated[float | None, typer.Option(help="The last rate; by default 300 times the config's.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", parser=_path, help="Where to write the page.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", parser=given_path, help="Where to write the page.")] = None,
 ) -> None:
     """Which learning rate suits a config: some hundred steps with a rising rate, drawn."""
     from yuyan.commands.rate import rate_command
@@ -148,12 +137,12 @@ def lr(
 
 @app.command()
 def tune(
-    config: Annotated[Path, typer.Argument(parser=_path, help="A YAML file with a `tune:` section.")],
+    config: Annotated[Path, typer.Argument(parser=given_path, help="A YAML file with a `tune:` section.")],
     overrides: Overrides = None,
     trials: Annotated[int, typer.Option(min=1, help="How many settings to try in all.")] = 20,
     budget: Annotated[str | None, typer.Option(help="Begin no trial after so much time, such as 2h.")] = None,
     pruner: Annotated[str, typer.Option(help="Stop trials that fall behind: median, hyperband or none.")] = "median",
-    out: Annotated[Path | None, typer.Option("--out", "-o", parser=_path, help="Folder of the search.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", parser=given_path, help="Folder of the search.")] = None,
 ) -> None:
     """Search the keys that a config names; run it again to go on."""
     from yuyan.commands.settings import seconds_of
@@ -168,12 +157,12 @@ def tune(
 @app.command()
 def runs(
     folders: Annotated[
-        list[Path] | None, typer.Argument(parser=_path, help="Runs, or folders of runs; or: compare RUN RUN ...")
+        list[Path] | None, typer.Argument(parser=given_path, help="Runs, or folders of runs; or: compare RUN RUN ...")
     ] = None,
     sort: Annotated[str, typer.Option(help="when, score, name, time, tokens or size.")] = "when",
     check: Annotated[bool, typer.Option("--check", help="Read every stored byte, not only sizes.")] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", parser=_path, help="compare: where to write the page.")
+        Path | None, typer.Option("--out", "-o", parser=given_path, help="compare: where to write the page.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")] = False,
 ) -> None:
@@ -189,7 +178,7 @@ def runs(
 
 @app.command()
 def generate(
-    model: Annotated[Path, typer.Argument(parser=_path, help="A run, a rung of a ladder, or a model folder.")],
+    model: Annotated[Path, typer.Argument(parser=given_path, help="A run, a rung of a ladder, or a model folder.")],
     prompt: Annotated[str, typer.Argument(help="The beginning of the text; - reads it from standard input.")],
     max_tokens: Annotated[int | None, typer.Option(help="Stop after so many new tokens.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 takes the likeliest token; by default 0.8.")] = None,
@@ -211,7 +200,7 @@ def generate(
     ] = None,
     regex: Annotated[str | None, typer.Option(help="Write a text that this expression matches as a whole.")] = None,
     grammar: Annotated[
-        Path | None, typer.Option(parser=_path, help="Write a text of the grammar in this file (Lark).")
+        Path | None, typer.Option(parser=given_path, help="Write a text of the grammar in this file (Lark).")
     ] = None,
     no_echo: Annotated[bool, typer.Option("--no-echo", help="Do not print the prompt.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print texts, tokens and reasons as JSON.")] = False,
@@ -228,7 +217,7 @@ def generate(
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(parser=_path, help="A run, or a model folder.")],
+    model: Annotated[Path, typer.Argument(parser=given_path, help="A run, or a model folder.")],
     to: Annotated[str, typer.Option(help="gguf (llama.cpp), onnx or ctranslate2.")],
     out: Out = None,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Compare with the engine itself.")] = True,
@@ -241,7 +230,7 @@ def export(
 
 @app.command()
 def fill(
-    model: Annotated[Path, typer.Argument(parser=_path, help="A masked encoder (BERT) or a T5.")],
+    model: Annotated[Path, typer.Argument(parser=given_path, help="A masked encoder (BERT) or a T5.")],
     text: Annotated[str, typer.Argument(help="A text with gaps; - reads it from standard input.")],
     gap: Annotated[str, typer.Option(help="What a gap looks like.")] = "___",
     top: Annotated[int, typer.Option(help="How many candidates to show for each gap of an encoder.")] = 5,
@@ -258,12 +247,16 @@ def fill(
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(parser=_path, help="A run, a rung of a ladder, or a model folder.")],
-    paths: Annotated[list[Path], typer.Argument(parser=_path, help="The text to measure on.")],
+    model: Annotated[Path, typer.Argument(parser=given_path, help="A run, a rung of a ladder, or a model folder.")],
+    paths: Annotated[list[Path], typer.Argument(parser=given_path, help="The text to measure on.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A key of the data config.")] = None,
-    mix: Annotated[Path | None, typer.Option(parser=_path, help="A second model, to be mixed with the first.")] = None,
-    mix_on: Annotated[Path | None, typer.Option(parser=_path, help="The text that its weight is chosen on.")] = None,
+    mix: Annotated[
+        Path | None, typer.Option(parser=given_path, help="A second model, to be mixed with the first.")
+    ] = None,
+    mix_on: Annotated[
+        Path | None, typer.Option(parser=given_path, help="The text that its weight is chosen on.")
+    ] = None,
 ) -> None:
     """Bits per byte and perplexity of a model on your text, alone or mixed with another; of a model with a task, how well it does it."""
     if (mix is None) != (mix_on is None):
@@ -280,10 +273,10 @@ def evaluate(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(parser=_path, help="A run of a task, or a model folder with labels.")],
+    model: Annotated[Path, typer.Argument(parser=given_path, help="A run of a task, or a model folder with labels.")],
     source: Annotated[str, typer.Argument(help="A file of texts, a text, or - for lines of standard input.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", parser=_path, help="File to write; by default printed.")
+        Path | None, typer.Option("--out", "-o", parser=given_path, help="File to write; by default printed.")
     ] = None,
     form: Annotated[str, typer.Option("--format", help="jsonl or csv.")] = "jsonl",
     set_: Annotated[
@@ -299,7 +292,7 @@ def predict(
 
 @app.command()
 def data(
-    paths: Annotated[list[Path], typer.Argument(parser=_path, help="Files or folders.")],
+    paths: Annotated[list[Path], typer.Argument(parser=given_path, help="Files or folders.")],
     out: Out = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     set_: Annotated[
@@ -307,7 +300,7 @@ def data(
     ] = None,
     mask: Annotated[
         Path | None,
-        typer.Option("--mask", parser=_path, help="A run of a task: print the tokens that it reads, with labels."),
+        typer.Option("--mask", parser=given_path, help="A run of a task: print the tokens that it reads, with labels."),
     ] = None,
 ) -> None:
     """What is in your text: what was found, kept and dropped, step by step, with examples."""
@@ -319,72 +312,6 @@ def data(
         mask_command(mask, paths, set_ or [])
         return
     raise typer.Exit(data_command(paths, data_config(paths, set_ or []), out, as_json))
-
-
-@tokenizer_app.command("train")
-def tokenizer_train(
-    paths: Annotated[list[Path], typer.Argument(parser=_path, help="Text: files or folders.")],
-    out: Annotated[Path, typer.Option("--out", "-o", parser=_path, help="Folder to write; must not exist yet.")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A key of the tokenizer config: kind=unigram, vocab_size=4000.")
-    ] = None,
-) -> None:
-    """Train a tokenizer on your text, and show what it came to."""
-    from yuyan.commands.tokenizer import tokenizer_config, tokenizer_train_command
-
-    tokenizer_train_command(paths, tokenizer_config(set_ or []), out)
-
-
-@tokenizer_app.command("report")
-def tokenizer_report(
-    tokenizer: Annotated[Path, typer.Argument(parser=_path, help="A folder with tokenizer.json.")],
-    paths: Annotated[list[Path], typer.Argument(parser=_path, help="Text to look at it with.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-) -> None:
-    """Bytes per token by language, coverage, longest tokens."""
-    from yuyan.commands.tokenizer import tokenizer_report_command
-
-    tokenizer_report_command(tokenizer, paths, as_json=as_json)
-
-
-@model_app.command("show")
-def model_show(
-    place: Annotated[Path, typer.Argument(parser=_path, help="A config file, a run, or a model folder.")],
-    overrides: Overrides = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
-) -> None:
-    """Parameters by part, operations a token, memory to train and to generate."""
-    from yuyan.commands.model import show_command
-
-    show_command(place, overrides or [], as_json=as_json)
-
-
-@config_app.command("show")
-def config_show(
-    config: Annotated[Path, typer.Argument(parser=_path, help="A YAML file.")],
-    overrides: Overrides = None,
-    why: Annotated[bool, typer.Option("--why", help="Say where each value comes from.")] = False,
-) -> None:
-    """The filled config: every default written."""
-    from yuyan.commands.config import show_command
-
-    show_command(config, overrides or [], why=why)
-
-
-@config_app.command("schema")
-def config_schema() -> None:
-    """The JSON schema of a config, for editors."""
-    from yuyan.commands.config import schema_command
-
-    schema_command()
-
-
-@config_app.command("explain")
-def config_explain(key: Annotated[str | None, typer.Argument(help="A key, such as train.clip.")] = None) -> None:
-    """What a key means, its type and its default."""
-    from yuyan.commands.config import explain_command
-
-    explain_command(key)
 
 
 def main() -> None:

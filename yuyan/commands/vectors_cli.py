@@ -7,26 +7,23 @@ from typing import Annotated
 
 import typer
 
+from yuyan.commands.options import given_path
+
 vectors_app = typer.Typer(help="Word vectors: train, ask, measure, draw.", no_args_is_help=True)
 
 
-def _path(text: str) -> Path:
-    """An empty path is a variable that was never set, not the folder one is in."""
-    if not text.strip():
-        raise typer.BadParameter("the path is empty")
-    return Path(text)
-
-
-Place = Annotated[Path, typer.Argument(parser=_path, help="A folder of vectors, or a word2vec, .vec or GloVe file.")]
+Place = Annotated[
+    Path, typer.Argument(parser=given_path, help="A folder of vectors, or a word2vec, .vec or GloVe file.")
+]
 Count = Annotated[int, typer.Option("--count", "-n", min=1, help="How many answers.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @vectors_app.command("train")
 def train(
-    out: Annotated[Path, typer.Option("--out", "-o", parser=_path, help="Folder to write; must not exist yet.")],
-    paths: Annotated[list[Path] | None, typer.Argument(parser=_path, help="Text: files or folders.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", "-c", parser=_path, help="A YAML file.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", parser=given_path, help="Folder to write; must not exist yet.")],
+    paths: Annotated[list[Path] | None, typer.Argument(parser=given_path, help="Text: files or folders.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", parser=given_path, help="A YAML file.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="A key of the config: model.kind=cbow, model.subwords={}, units.kind=characters."),
@@ -62,7 +59,7 @@ def analogy(vectors: Place, a: str, b: str, c: str, count: Count = 10, as_json: 
 @vectors_app.command("evaluate")
 def evaluate(
     vectors: Place,
-    questions: Annotated[list[Path], typer.Argument(parser=_path, help="Word similarity and analogy files.")],
+    questions: Annotated[list[Path], typer.Argument(parser=given_path, help="Word similarity and analogy files.")],
     as_json: Json = False,
 ) -> None:
     """Word similarity (such as WordSim-353) and analogies (questions-words.txt), with intervals."""
@@ -74,7 +71,7 @@ def evaluate(
 @vectors_app.command("plot")
 def plot(
     vectors: Place,
-    out: Annotated[Path, typer.Option("--out", "-o", parser=_path, help="The HTML file to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", parser=given_path, help="The HTML file to write.")],
     words: Annotated[list[str] | None, typer.Argument(help="Which words; by default the most frequent.")] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=3, help="How many of the most frequent.")] = 400,
 ) -> None:
@@ -87,7 +84,9 @@ def plot(
 @vectors_app.command("convert")
 def convert(
     vectors: Place,
-    out: Annotated[Path, typer.Argument(parser=_path, help="A file: .bin is binary, .txt and .vec text; also .gz.")],
+    out: Annotated[
+        Path, typer.Argument(parser=given_path, help="A file: .bin is binary, .txt and .vec text; also .gz.")
+    ],
 ) -> None:
     """Write the vectors as a word2vec file for other programs."""
     from yuyan.commands.vectors import convert_command
