@@ -32,10 +32,11 @@ from yuyan.commands.run import RunConfig, open_run
 from yuyan.commands.samples import samples
 from yuyan.commands.settings import RunData, TrainConfig, seconds_of
 from yuyan.commands.train import run_training
+from yuyan.commands.validation import measure
 from yuyan.config import dump, flatten, to_yaml
 from yuyan.console import progress, say, table
 from yuyan.errors import InputError, Interrupted
-from yuyan.evaluate.likelihood import Likelihood, score_documents, summarise
+from yuyan.evaluate.likelihood import Likelihood
 from yuyan.evaluate.page import ladder_page
 from yuyan.evaluate.quantities import interval
 from yuyan.evaluate.terminal import ladder_table
@@ -188,9 +189,7 @@ def count_rung(name: str, corpus: Corpus, out: Path) -> dict[str, Any]:
         "validation_curve": [], "training_curve": [], "stopped": "counted",
         "config": {"kind": "ngram", "order": NGRAMS[name], "smoothing": "interpolated modified Kneser-Ney"},
     }  # fmt: skip
-    return _finished(
-        record, model, corpus, folder, measure(model, corpus, "validation"), measure(model, corpus, "test")
-    )
+    return _finished(record, model, corpus, folder, _whole(model, corpus, "validation"), _whole(model, corpus, "test"))
 
 
 def neural_rung(
@@ -225,18 +224,10 @@ def neural_rung(
     return _finished(record, model, corpus, folder, result.validation, result.test)
 
 
-def measure(model: LanguageModel, corpus: Corpus, split: str) -> Likelihood | None:
+def _whole(model: LanguageModel, corpus: Corpus, split: str) -> Likelihood | None:
     """The likelihood of all documents of a split, or None if it has none."""
-    shards = {"validation": corpus.validation, "test": corpus.test}[split]
-    if shards is None:
-        return None
-    special = corpus.tokenizer.special
-    assert special.bos is not None and special.eos is not None
-    documents = [shards.document(i) for i in range(len(shards))]
-    scores = score_documents(
-        model.network, documents, shards.document_bytes, bos=special.bos, eos=special.eos, context=model.context
-    )
-    return summarise(scores)
+    shards = corpus.shards(split)
+    return None if shards is None else measure(model.network, corpus.tokenizer, shards, None, model.context)
 
 
 def _finished(

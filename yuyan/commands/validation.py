@@ -29,6 +29,7 @@ from yuyan.evaluate.likelihood import DocumentScores, Likelihood, score_document
 from yuyan.evaluate.task_score import TaskScore
 from yuyan.metrics.interval import DRAWS
 from yuyan.models.network import NetworkModule
+from yuyan.models.ngram import NGram
 from yuyan.objectives import Distil, NextToken, ObjectiveConfig, Preference, PrefixLM, ReplacedToken
 from yuyan.tokens import Tokenizer
 from yuyan.train.world import World, share
@@ -124,7 +125,7 @@ def better(score: Score, best: float | None) -> bool:
 
 
 def measure(
-    model: NetworkModule,
+    model: NetworkModule | NGram,
     tokenizer: Tokenizer,
     shards: Shards,
     limit: int | None,

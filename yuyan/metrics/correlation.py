@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from yuyan.metrics.interval import DRAWS, Interval
+from yuyan.metrics.interval import DRAWS, Interval, resampled
 
 
 def spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
@@ -20,15 +20,11 @@ def spearman_interval(
     count = len(first)
     if count < 3:
         return Interval(float("nan"), float("nan"))
-    random = np.random.default_rng(seed)
-    values = np.empty(draws)
-    for draw in range(draws):
-        chosen = random.integers(0, count, count)
-        values[draw] = spearman(first[chosen], second[chosen])
-    low, high = (
-        np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2]) if np.isfinite(values).any() else (np.nan,) * 2
-    )
-    return Interval(float(low), float(high))
+
+    def value(drawn: NDArray[np.int64]) -> float:
+        return spearman(np.repeat(first, drawn), np.repeat(second, drawn))
+
+    return resampled(count, value, level=level, draws=draws, seed=seed)
 
 
 def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

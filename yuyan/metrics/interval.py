@@ -24,16 +24,9 @@ def ratio_interval(
     numerators: np.ndarray, denominators: np.ndarray, *, level: float = 0.95, draws: int = DRAWS, seed: int = 0
 ) -> Interval:
     """The interval of sum(numerators) / sum(denominators), both (documents,). One document has no interval: (nan, nan)."""
-    count = len(numerators)
-    if count < 2:
-        return Interval(float("nan"), float("nan"))
-    random = np.random.default_rng(seed)
-    ratios = np.empty(draws)
-    for draw in range(draws):
-        weights = np.bincount(random.integers(0, count, count), minlength=count)
-        ratios[draw] = (weights @ numerators) / max(float(weights @ denominators), 1e-300)
-    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
+    return resampled(
+        len(numerators), lambda drawn: _ratio(drawn, numerators, denominators), level=level, draws=draws, seed=seed
+    )
 
 
 def difference_interval(
@@ -50,16 +43,13 @@ def difference_interval(
     """
     count = len(one[0])
     assert count == len(other[0])
-    if count < 2:
-        return Interval(float("nan"), float("nan"))
-    random = np.random.default_rng(seed)
-    differences = np.empty(draws)
-    for draw in range(draws):
-        weights = np.bincount(random.integers(0, count, count), minlength=count)
-        first, second = ((weights @ a) / max(float(weights @ b), 1e-300) for a, b in (one, other))
-        differences[draw] = second - first
-    low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
+    return resampled(
+        count, lambda drawn: _ratio(drawn, *other) - _ratio(drawn, *one), level=level, draws=draws, seed=seed
+    )
+
+
+def _ratio(drawn: np.ndarray, numerators: np.ndarray, denominators: np.ndarray) -> float:
+    return float(drawn @ numerators) / max(float(drawn @ denominators), 1e-300)
 
 
 def resampled(
@@ -67,7 +57,8 @@ def resampled(
 ) -> Interval:
     """The interval of any score of `count` examples: `value` gets how often each is drawn, (count,).
 
-    (nan, nan) for fewer than two examples, and without draws.
+    Draws of which the score is not a number are left out, as of a correlation of equal values. (nan, nan) if none is left,
+    for fewer than two examples, and without draws.
     """
     if count < 2 or draws < 1:
         return Interval(float("nan"), float("nan"))

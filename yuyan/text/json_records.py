@@ -32,18 +32,23 @@ def parse_json(text: str) -> Any:
         raise BrokenJson(f"broken JSON: {error}", 1) from None
 
 
-def json_line_rows(texts: Iterable[str], name: str, column: Column | None, trouble: Trouble) -> Iterator[Row]:
-    """One JSON object (or bare text) a line. `column` None: the lines are texts."""
+def json_lines(texts: Iterable[str], name: str, trouble: Trouble) -> Iterator[tuple[int, Any]]:
+    """The number and the value of each line that is not empty; a broken one is reported."""
     for number, line in enumerate(lines(texts, name), 1):
         if not line.strip(" \t\r\n\ufeff\x00"):
             continue
-        where = f"{name}:{number}"
         try:
             value = parse_json(line.rstrip())
         except BrokenJson as error:
-            trouble.report(f"{where}: {error}")
+            trouble.report(f"{name}:{number}: {error}")
             continue
-        if (text := _from_value(value, where, column, trouble)) is not None:
+        yield number, value
+
+
+def json_line_rows(texts: Iterable[str], name: str, column: Column | None, trouble: Trouble) -> Iterator[Row]:
+    """One JSON object (or bare text) a line. `column` None: the lines are texts."""
+    for number, value in json_lines(texts, name, trouble):
+        if (text := _from_value(value, f"{name}:{number}", column, trouble)) is not None:
             yield Row(text, number)
 
 

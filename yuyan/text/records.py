@@ -13,8 +13,8 @@ from typing import Any
 
 from yuyan.config import did_you_mean
 from yuyan.errors import DataError
-from yuyan.text.column import Trouble, kind_of, lines
-from yuyan.text.json_records import BrokenJson, parse_json
+from yuyan.text.column import Trouble, kind_of
+from yuyan.text.json_records import json_lines
 from yuyan.text.read import decoded
 from yuyan.text.settings import DataConfig
 from yuyan.text.survey import Survey
@@ -47,19 +47,12 @@ def read_records(found: Survey, shape: Shape, fields: Mapping[str, str], config:
         name = surveyed.source.name
         if surveyed.source.format != "jsonl":
             raise DataError(f"{name}: records are one JSON object a line; convert it to .jsonl")
-        for number, line in enumerate(lines(decoded(surveyed, config), name), 1):
-            if line.strip(" \t\r\n\ufeff\x00"):
-                record = _record(line.rstrip(), f"{name}:{number}", shape, fields, trouble)
-                if record is not None:
-                    yield record
+        for number, value in json_lines(decoded(surveyed, config), name, trouble):
+            if (record := _record(value, f"{name}:{number}", shape, fields, trouble)) is not None:
+                yield record
 
 
-def _record(line: str, where: str, shape: Shape, fields: Mapping[str, str], trouble: Trouble) -> Record | None:
-    try:
-        value = parse_json(line)
-    except BrokenJson as error:
-        trouble.report(f"{where}: {error}")
-        return None
+def _record(value: object, where: str, shape: Shape, fields: Mapping[str, str], trouble: Trouble) -> Record | None:
     if not isinstance(value, dict):
         trouble.report(f"{where}: {kind_of(value)}, where an object with {', '.join(shape.texts)} was expected")
         return None

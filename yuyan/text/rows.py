@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from yuyan.errors import DataError
-from yuyan.text.column import Trouble, kind_of, lines
-from yuyan.text.json_records import BrokenJson, json_values, parse_json
+from yuyan.text.column import Trouble, kind_of
+from yuyan.text.json_records import json_lines, json_values
 from yuyan.text.read import decoded, start_of
 from yuyan.text.settings import DataConfig
 from yuyan.text.source import Source
@@ -56,16 +56,8 @@ def _csv(
 
 
 def _json_lines(texts: Iterable[str], name: str, trouble: Trouble) -> Iterator[TableRow]:
-    for number, line in enumerate(lines(texts, name), 1):
-        if not line.strip(" \t\r\n\ufeff\x00"):
-            continue
-        where = f"{name}:{number}"
-        try:
-            value = parse_json(line.rstrip())
-        except BrokenJson as error:
-            trouble.report(f"{where}: {error}")
-            continue
-        if (row := _row(value, where, trouble)) is not None:
+    for number, value in json_lines(texts, name, trouble):
+        if (row := _row(value, f"{name}:{number}", trouble)) is not None:
             yield row
 
 
