@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from sides import ALL, hidden_of, network, reader, same, stack, strong, texts
-from torch import Tensor
+from toy_folders import edit, rewrite
 
 from yuyan.hub import family_of, read_config, read_model, write_model
 from yuyan.hub.names import Row, Stacked, Transposed, TransposedThirds, find_theirs
@@ -127,18 +125,6 @@ def written(config: Network, folder: Path, **settings: Any) -> NetworkModule:
     model = strong(config)
     write_model(model, folder, **settings)
     return model
-
-
-def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    path = folder / "config.json"
-    data = json.loads(path.read_text())
-    change(data)
-    path.write_text(json.dumps(data))
-
-
-def rewrite(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
-    path = folder / "model.safetensors"
-    save_file({name: tensor.contiguous() for name, tensor in change(load_file(path)).items()}, path)
 
 
 # ---------------------------------------------------------------- round trips

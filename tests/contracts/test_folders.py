@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from sides import VOCABULARY, WIDTH, network, same, stack, strong
 from test_families import EXPRESSIBLE
 from torch import Tensor
+from toy_folders import edit, rewrite
 
 from yuyan.errors import CheckpointCorrupt, ConfigError, DataError, YuyanError
 from yuyan.hub import read_model, write_model
@@ -35,18 +36,6 @@ def written(folder: Path, **settings: Any) -> NetworkModule:
 def folder(tmp_path: Path) -> Path:
     written(tmp_path)
     return tmp_path
-
-
-def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    path = folder / "config.json"
-    data = json.loads(path.read_text())
-    change(data)
-    path.write_text(json.dumps(data))
-
-
-def rewrite(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
-    path = folder / "model.safetensors"
-    save_file({name: tensor.contiguous() for name, tensor in change(load_file(path)).items()}, path)
 
 
 def refuses(folder: Path, kind: type[YuyanError], *words: str) -> None:
