@@ -25,7 +25,7 @@ from yuyan.tokens.train import CharConfig
 from yuyan.train import (
     AdamW,
     Average,
-    Ema,
+    Averaging,
     Learner,
     MasterWeights,
     OptimizerConfig,
@@ -104,7 +104,7 @@ MODELS = {
 
 def begin(
     toy: Toy, model: str = "gpt", dtype: torch.dtype = torch.float32, *, context: int = 24,
-    optimizer: OptimizerConfig = AdamW(lr=1e-2), ema: Ema | None = None, carry: bool = False,
+    optimizer: OptimizerConfig = AdamW(lr=1e-2), ema: Averaging | None = None, carry: bool = False,
 ) -> State:  # fmt: skip
     """A run before its first step: 6 rows an update, eleven updates and a half an epoch."""
     torch.manual_seed(0)

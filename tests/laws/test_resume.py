@@ -25,7 +25,7 @@ from yuyan.commands.train import run_training, train_command
 from yuyan.errors import InputError
 from yuyan.store import write_json
 from yuyan.tasks.language_model import LanguageModel
-from yuyan.train import Adafactor, AdamW, Ema, Muon, OptimizerConfig, Sgd
+from yuyan.train import Adafactor, AdamW, Averaging, Ema, Muon, OptimizerConfig, Polynomial, Sgd
 from yuyan.train.optimizer import Rates
 
 STEPS = 14
@@ -85,10 +85,10 @@ OPTIMIZERS = (Muon(lr=1e-2), Sgd(lr=0.5), Sgd(momentum=0.0), Adafactor(), AdamW(
 
 
 @pytest.mark.parametrize("model", sorted(MODELS))
-@pytest.mark.parametrize("ema", [None, Ema(decay=0.8)], ids=["last", "average"])
+@pytest.mark.parametrize("ema", [None, Ema(decay=0.8), Polynomial(power=2)], ids=["last", "average", "polynomial"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda config: f"{config.kind}")
 def test_stopped_and_resumed_with_any_optimizer(
-    toy: Toy, tmp_path: Path, model: str, optimizer: OptimizerConfig, ema: Ema | None
+    toy: Toy, tmp_path: Path, model: str, optimizer: OptimizerConfig, ema: Averaging | None
 ) -> None:
     dtype = torch.float32 if model == "lstm" else torch.bfloat16
     straight = begin(toy, model, dtype, optimizer=optimizer, ema=ema)
@@ -107,7 +107,9 @@ def test_stopped_and_resumed_with_any_optimizer(
 
 
 def test_the_exported_model_is_the_average(tmp_path: Path) -> None:
-    train("train.ema.decay=0.9", "evaluate.every=16", "train.precision=bfloat16", out=tmp_path / "run")
+    train(
+        "train.average={kind: ema, decay: 0.9}", "evaluate.every=16", "train.precision=bfloat16", out=tmp_path / "run"
+    )
     average = load_file(tmp_path / "run" / "state" / "00000016" / "optimizer.safetensors")
     exported = dict(LanguageModel.load(tmp_path / "run" / "model").network.named_parameters())  # type: ignore[union-attr]
     assert all(torch.equal(average[f"average/model.{name}"], p) for name, p in exported.items())

@@ -95,7 +95,7 @@ def rate_command(
 
 def _tried(config: RunConfig, folder: Path, steps: int, low: float, high: float) -> tuple[list[float], list[float]]:
     settings = config.train
-    changed = settings.model_copy(update={"steps": steps, "budget": None, "ema": None})
+    changed = settings.model_copy(update={"steps": steps, "budget": None, "average": None})
     config = config.model_copy(update={"train": changed})
     create_run(config, folder)
     config, corpus = settle(config, folder)

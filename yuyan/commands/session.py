@@ -88,7 +88,7 @@ class Session:
         optimizer = config.train.optimizer.build(weights.masters, kinds)
         self.batches = batches_for(config, corpus, self.objective, world)
         self.per_byte = labels_per_byte(config, corpus, self.batches)
-        average = None if config.train.ema is None else Average(config.train.ema, weights.masters)
+        average = None if config.train.average is None else Average(config.train.average, weights.masters)
         carried = carried_for(config, network, self.batches, world)
         self.state = State(learner, weights, optimizer, self.batches, average, world=world, carried=carried)
         self.plan = plan_for(config.train, self.batches)

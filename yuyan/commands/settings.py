@@ -13,7 +13,17 @@ from yuyan.corpus.pack import Documents
 from yuyan.corpus.weight import ByQuality
 from yuyan.errors import ConfigError
 from yuyan.text import DataConfig
-from yuyan.train import AdamW, Clock, Ema, NonFinite, OptimizerConfig, Penalty, Precision, Schedule, WarmupStableDecay
+from yuyan.train import (
+    AdamW,
+    Averaging,
+    Clock,
+    NonFinite,
+    OptimizerConfig,
+    Penalty,
+    Precision,
+    Schedule,
+    WarmupStableDecay,
+)
 from yuyan.train.parallel import Auto as AutoParallel
 from yuyan.train.parallel import Parallel
 
@@ -106,8 +116,8 @@ class TrainConfig(Config):
     """How the learning rate moves."""
     penalty: Penalty | None = None
     """What large weights cost, beside the optimizer's decay: {l1: ...} or {l2: ...}; null is nothing."""
-    ema: Ema | None = None
-    """An average of the weights over the run, which is then what is measured and exported; null is none."""
+    average: Averaging | None = None
+    """An average of the weights over the run, which is then what is measured and exported: ema, polynomial; null is none."""
     clip: float | None = Field(1.0, gt=0)
     """Largest norm of the gradient; null for none."""
     non_finite: NonFinite = "skip"

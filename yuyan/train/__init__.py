@@ -1,6 +1,6 @@
 """From a network, an objective and batches to a trained network: one loop, one step, one state."""
 
-from yuyan.train.average import Average, Ema
+from yuyan.train.average import Average, Averaging, Ema, Polynomial
 from yuyan.train.learner import Learner
 from yuyan.train.loop import train
 from yuyan.train.optimizer import Adafactor, AdamW, Muon, OptimizerConfig, Sgd, parameter_kinds
@@ -15,6 +15,7 @@ __all__ = [
     "Adafactor",
     "AdamW",
     "Average",
+    "Averaging",
     "Clock",
     "Constant",
     "Cosine",
@@ -29,6 +30,7 @@ __all__ = [
     "Penalty",
     "PlainStep",
     "Plan",
+    "Polynomial",
     "Precision",
     "Schedule",
     "Sgd",

@@ -118,7 +118,7 @@ class State:
     def _averaged(self, folder: Path, memory: dict[str, Tensor]) -> dict[str, Tensor]:
         found = {k.removeprefix(AVERAGE): tensor for k, tensor in memory.items() if k.startswith(AVERAGE)}
         if not found:
-            raise InputError(f"{folder}: the run was saved without an average of its weights (train.ema)")
+            raise InputError(f"{folder}: the run was saved without an average of its weights (train.average)")
         self._check_names(folder, {name: tensor.shape for name, tensor in found.items()})
         return found
 

@@ -8,7 +8,19 @@ import pytest
 import torch
 from test_step import batch, toy, values
 
-from yuyan.train import AdamW, Average, Constant, Ema, MasterWeights, Penalty, PlainStep, Plan, Sgd, parameter_kinds
+from yuyan.train import (
+    AdamW,
+    Average,
+    Constant,
+    Ema,
+    MasterWeights,
+    Penalty,
+    PlainStep,
+    Plan,
+    Polynomial,
+    Sgd,
+    parameter_kinds,
+)
 
 
 def test_it_is_the_formula_and_skips_what_the_step_skips() -> None:
@@ -26,6 +38,21 @@ def test_it_is_the_formula_and_skips_what_the_step_skips() -> None:
     assert updates == 9 and config.at(1) < config.at(9) == 0.5
     for name, value in expected.items():
         torch.testing.assert_close(state.average.tensors[f"model.{name}"], value)
+
+
+@pytest.mark.parametrize("power", [0.0, 2.0])
+def test_a_polynomial_average_weighs_the_updates_as_the_formula_says(power: float) -> None:
+    """Shamir & Zhang 2013: weights of update u count in proportion to (u + power - 1)! / (u - 1)!, for power 0 alike."""
+    state = toy(AdamW(lr=0.1))
+    state.average = Average(Polynomial(power=power), state.weights.masters)
+    step, seen = PlainStep(Plan(steps=6), Constant(warmup=0)), []
+    for weight in (1.0, 2.0, 0.5, 1.0, 3.0, 1.0):
+        step(state, [batch(weight)])
+        seen.append({name: value.clone() for name, value in values(state).items()})
+    shares = [math.gamma(u + power) / math.gamma(u) for u in range(1, 7)]
+    for name in seen[0]:
+        expected = sum(share * each[name] for share, each in zip(shares, seen, strict=True)) / sum(shares)
+        torch.testing.assert_close(state.average.tensors[f"model.{name}"], expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
