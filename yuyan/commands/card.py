@@ -24,7 +24,8 @@ _TAGS = {
     "prefix_lm": "text-generation", "next_token": "text-generation", "preference": "text-generation",
     "masked_token": "fill-mask", "span_corruption": "text2text-generation", "contrastive": "sentence-similarity",
     "replaced_token": "feature-extraction", "ctc": "feature-extraction", "classify": "text-classification",
-    "tag": "token-classification",
+    "tag": "token-classification", "rewrite": "text2text-generation", "summarise": "summarization",
+    "translate": "translation",
 }  # fmt: skip
 _MODELS = {
     "next_token": "A causal language model", "prefix_lm": "A causal language model, trained to go on or to answer,",
@@ -32,7 +33,8 @@ _MODELS = {
     "span_corruption": "An encoder and decoder that restores cut-out spans,",
     "replaced_token": "A discriminator that finds replaced tokens (ELECTRA), made to be trained further,",
     "contrastive": "A model that turns texts into vectors,", "ctc": "A model that labels frames without an alignment (CTC),",
-    "classify": "A classifier of texts,", "tag": "A model that labels the words of a text,",
+    "rewrite": "A model that rewrites texts,", "summarise": "A model that sums up texts,",
+    "translate": "A model that translates,", "classify": "A classifier of texts,", "tag": "A model that labels the words of a text,",
 }  # fmt: skip
 """By the kind of the objective, that of its base for a distillation."""
 

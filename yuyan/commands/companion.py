@@ -31,14 +31,14 @@ from yuyan.objectives.contrastive import ContrastiveObjective
 from yuyan.objectives.distil import DistilObjective
 from yuyan.objectives.fit import check_documents, check_network, check_tokenizer
 from yuyan.objectives.span import SpanCorruptionObjective
-from yuyan.tasks import BuiltTask, Classify
+from yuyan.tasks import BuiltTask, Classify, PairTask
 from yuyan.tasks.language_model import LanguageModel, model_folder
 from yuyan.tokens import Tokenizer, load_tokenizer
 
 
 def check_fit(config: RunConfig) -> None:
     """Raises ConfigError or InputError if objective, network and tokenizer do not fit each other, before any work."""
-    objective, network = config.objective, _planned_network(config)
+    objective, network = config.objective, planned_network(config)
     if config.task is None:
         if not isinstance(config.tokenizer, From):
             check_tokenizer(objective, config.tokenizer)
@@ -50,6 +50,7 @@ def check_fit(config: RunConfig) -> None:
         what = "train.epochs" if config.task is None else "a task"
         raise ConfigError(f"model.kind auto: not with {what}; choose pretrained, bert, gpt, lstm or bilstm")
     if config.task is not None:
+        config.task.suited(network)
         _check_task_data(config)
         return
     _check_data(config)
@@ -93,7 +94,7 @@ def _check_data(config: RunConfig) -> None:
             raise ConfigError("model.kind auto: chooses by the length of a text, not for records; choose gpt or lstm")
 
 
-def _planned_network(config: RunConfig) -> Network:
+def planned_network(config: RunConfig) -> Network:
     """What will be trained, with a vocabulary of any size."""
     if isinstance(config.model, Pretrained):
         return read_config(model_folder(config.model.path))
@@ -166,7 +167,8 @@ def as_saved(objective: Objective, network: NetworkModule, tokenizer: Tokenizer,
     if isinstance(objective, ContrastiveObjective):
         sentence = Sentence(pooling=_POOLINGS[objective.config.pool])
     if isinstance(objective, BuiltTask):
-        return LanguageModel(network, tokenizer, context, task=objective.config)
+        start = objective.start if isinstance(objective, PairTask) else None
+        return LanguageModel(network, tokenizer, context, start=start, task=objective.config)
     if isinstance(objective, DistilObjective):
         objective = objective.base
     if isinstance(objective, SpanCorruptionObjective):

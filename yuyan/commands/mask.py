@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from yuyan.commands.task_use import task_and_data
 from yuyan.nn.linear_cross_entropy import IGNORE
+from yuyan.tasks.base import Item, Task
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.text.read import look
 
@@ -19,7 +21,8 @@ COLOURS = ("green", "magenta", "cyan", "yellow", "blue", "red")
 
 
 def mask_command(model_path: Path, paths: list[Path], settings: list[str]) -> None:
-    """Print the first records on standard output: tokens with `/label` where they are scored, the label of a text behind it.
+    """Print the first records on standard output: tokens with `/label` where they are scored, the label of a text behind
+    it; of a task that writes, `[token]` for what is to be written.
 
     Raises InputError for a model without a task, DataError for files that cannot be read.
     """
@@ -32,14 +35,34 @@ def mask_command(model_path: Path, paths: list[Path], settings: list[str]) -> No
     pieces, names = task.items(records), model.tokenizer.vocabulary
     out = Console(highlight=False, soft_wrap=True)
     for owner, item in zip(pieces.owners, pieces.items, strict=True):
-        ids, labels = item["input_ids"], np.asarray(item["labels"])
         line = Text(f"{records[owner].where}: ", style="dim")
-        each = labels.shape == ids.shape and not getattr(task.config, "several", False)
-        for place, number in enumerate(ids.tolist()):
-            label = int(labels[place]) if each else IGNORE
-            style = "dim" if label == IGNORE else COLOURS[label % len(COLOURS)]
-            line.append(f"{names[number]}{'' if label == IGNORE else '/' + task.labels[label]} ", style=style)
-        if not each:
-            chosen = np.flatnonzero(labels) if labels.ndim else [int(labels)]
-            line.append("=> " + ", ".join(task.labels[i] for i in chosen), style="bold green")
+        line.append_text(_labelled(task, item, names) if task.labels else _written(item, names))
         out.print(line)
+
+
+def _labelled(task: Task, item: Item, names: Sequence[str]) -> Text:
+    """Tokens with their labels, or the label of all of them at the end."""
+    line, ids, labels = Text(), item["input_ids"], np.asarray(item["labels"])
+    each = labels.shape == ids.shape and not getattr(task.config, "several", False)
+    for place, number in enumerate(ids.tolist()):
+        label = int(labels[place]) if each else IGNORE
+        style = "dim" if label == IGNORE else COLOURS[label % len(COLOURS)]
+        line.append(f"{names[number]}{'' if label == IGNORE else '/' + task.labels[label]} ", style=style)
+    if not each:
+        chosen = np.flatnonzero(labels) if labels.ndim else [int(labels)]
+        line.append("=> " + ", ".join(task.labels[i] for i in chosen), style="bold green")
+    return line
+
+
+def _written(item: Item, names: Sequence[str]) -> Text:
+    """What is read, and in colour and brackets what is learned to be written."""
+    line, ids, labels = Text(), item["input_ids"].tolist(), item["labels"].tolist()
+    if "decoder_input_ids" in item:
+        line.append("".join(f"{names[i]} " for i in ids) + "=> ", style="dim")
+    else:  # the label of a token is the one behind it
+        line.append(f"{names[ids[0]]} ", style="dim")
+        labels = [(following, label != IGNORE) for following, label in zip([*ids[1:], labels[-1]], labels, strict=True)]
+    for each in labels:
+        number, learned = each if isinstance(each, tuple) else (each, True)
+        line.append(f"[{names[number]}] " if learned else f"{names[number]} ", style="green" if learned else "dim")
+    return line

@@ -93,12 +93,21 @@ def _show_apart(task: Task, answers: Sequence[Any], records: Sequence[Any], seen
 
 
 def show_score(title: str, score: TaskScore) -> None:
-    """Two tables: the measures, and precision and recall by label."""
+    """The measures, with what simple rules get beside them, and precision and recall by label."""
     rows = []
     for name in (score.measure, *score.others):
         value = score.value if name == score.measure else score.others[name]
-        rows.append([terminal_name(name), f"{value:.4f}", interval(score.interval_of(name), 4)])
-    table(title, ["measure", "value", "95 % interval"], rows)
+        others = [f"{found[name]:.4f}" if name in found else "" for found in score.beside.values()]
+        rows.append([terminal_name(name), f"{value:.4f}", interval(score.interval_of(name), 4), *others])
+    table(title, ["measure", "value", "95 % interval", *score.beside], rows)
+    for note in score.notes:
+        say(note)
+    if score.by_label:
+        _show_labels(score)
+    say(f"{score.examples:,} records; intervals are of 95 %, by bootstrap over records, of shares by Wilson's formula")
+
+
+def _show_labels(score: TaskScore) -> None:
     labels = sorted(score.by_label.items(), key=lambda item: item[1]["f1"])
     shown_labels = labels if len(labels) <= 20 else labels[:20]
     table(
@@ -107,7 +116,6 @@ def show_score(title: str, score: TaskScore) -> None:
         [[name, *(f"{row[key]:.4f}" for key in ("precision", "recall", "f1")), f"{row['count']:,.0f}"]
          for name, row in shown_labels],
     )  # fmt: skip
-    say(f"{score.examples:,} records; intervals are of 95 %, by bootstrap over records, of shares by Wilson's formula")
 
 
 # ---------------------------------------------------------------- predict

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from yuyan.commands.companion import planned_network
 from yuyan.commands.overlap import say_overlap
 from yuyan.commands.parts import divided, kept_parts, language_of, read_parts, tokenizer_for, write_parts
 from yuyan.commands.run import RunConfig
@@ -23,8 +24,12 @@ from yuyan.text.read import look_at_parts
 from yuyan.text.split import OrderedSplit, RandomSplit
 from yuyan.tokens import Tokenizer
 
-ADOPTED = ("text", "label", "lines", "several", "labels", "counts", "words", "tags", "spans", "joint", "scheme")
+ADOPTED = (
+    "text", "label", "lines", "several", "labels", "counts", "words", "tags", "spans", "joint", "scheme", "source", "target",
+    "languages", "reads",
+)  # fmt: skip
 """Keys of a task that are found when they are not given."""
+SHOWN = ("text", "label", "lines", "words", "tags", "spans", "scheme", "source", "target", "languages")
 
 
 @dataclass(frozen=True)
@@ -79,12 +84,12 @@ def make_task(config: RunConfig, folder: Path) -> TaskCorpus:
     for place in (folder, folder / "tokenizer"):
         remove_leftovers(place)
     settings, parts = _parts(config, config.task, folder)
-    settings = settings.with_labels(parts["train"])
+    settings = settings.with_labels(parts["train"]).suited(planned_network(config))
     tokenizer = tokenizer_for(config, folder, (record.text for record in parts["train"]))
     task = settings.build(tokenizer, config.train.context)
     pieces = task.items(parts["train"])
     if not pieces.items:
-        raise DataError(f"{config.data.sources[0]}: no text has a label that can be learned")
+        raise DataError(f"{config.data.sources[0]}: there is nothing in it that can be learned")
     _show(config, task, parts, pieces)
     texts = [record.text for record in parts["train"]]
     return TaskCorpus(
@@ -142,7 +147,7 @@ def _named(each: Any) -> str:
 
 
 def _columns(task: TaskConfig) -> str:
-    found = {key: getattr(task, key, None) for key in ("text", "label", "lines", "words", "tags", "spans", "scheme")}
+    found = {key: getattr(task, key, None) for key in SHOWN}
     said = ", ".join(f"task.{key}={value}" for key, value in found.items() if value is not None)
     return f"; read with {said}" if said else ""
 
@@ -169,7 +174,8 @@ def _divided(parts: dict[str, list[Any]], data: RunData) -> dict[str, list[Any]]
 
 def _show(config: RunConfig, task: Task, parts: dict[str, list[Any]], pieces: Pieces) -> None:
     """Counts by label and part, lengths, contradictions, what stands in training and test."""
-    table(f"{config.name}: {task.config.kind}, {len(task.labels)} labels", *task.described(parts))
+    labels = f", {len(task.labels)} labels" if task.labels else ""
+    table(f"{config.name}: {task.config.kind}{labels}", *task.described(parts))
     cut = f"; {pieces.too_long:,} longer than {config.train.context}: {task.config.too_long}" if pieces.too_long else ""
     say(f"training texts: {len(parts['train']):,}, the longest of {pieces.longest:,} tokens{cut}")
     for line in task.remarks(parts):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from yuyan.commands.run import RunConfig
 from yuyan.commands.tasks import TaskCorpus
 from yuyan.console import progress
 from yuyan.corpus import Packed, Shards
+from yuyan.corpus.by_length import ByLength
 from yuyan.corpus.pack import Documents, arranged
 from yuyan.evaluate.held_out import HeldOut, held_out
 from yuyan.evaluate.likelihood import DocumentScores, Likelihood, score_documents, summarise
@@ -101,20 +102,29 @@ class OfObjective:
 
 @dataclass(frozen=True)
 class OfTask:
-    """What the answers of a task are worth."""
+    """What the answers of a task are worth; on the way perhaps only the loss of the right ones, as the task says."""
 
     corpus: TaskCorpus
 
-    def __call__(self, trained: nn.Module, split: str, limit: int | None) -> TaskScore | None:
-        records = self.corpus.parts.get(split)
+    def __call__(self, trained: nn.Module, split: str, limit: int | None) -> TaskScore | HeldOut | None:
+        records, task = self.corpus.parts.get(split), self.corpus.task
         if records is None:
             return None
-        if limit is not None and (tokens := self.corpus.tokens_of(split)) > limit:
-            count = max(1, len(records) * limit // tokens)
-            records = [records[i] for i in np.linspace(0, len(records) - 1, count).astype(int)]
-        task = self.corpus.task
+        if limit is not None and task.looks:
+            records = _spread(records, task.looks)
+        elif limit is not None and (tokens := self.corpus.tokens_of(split)) > limit:
+            records = _spread(records, max(1, len(records) * limit // tokens))
+        if limit is not None and task.looks == 0:
+            items = task.items(records).items
+            rows = ByLength(items, [len(item["input_ids"]) for item in items], len(items), 0, seed=0)
+            return held_out(kept(trained), task, task.config.kind, rows, seed=0)
         answers = task.answer(kept(trained), records)
         return TaskScore.of(task.scores(answers, records, draws=0 if limit is not None else DRAWS), len(records))
+
+
+def _spread(records: Sequence[Any], count: int) -> list[Any]:
+    """So many of them, evenly spread."""
+    return [records[i] for i in np.unique(np.linspace(0, len(records) - 1, min(count, len(records))).astype(int))]
 
 
 def better(score: Score, best: float | None) -> bool:

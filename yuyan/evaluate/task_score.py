@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from yuyan.evaluate.held_out import HeldOut, number_or_none
 from yuyan.metrics.interval import Interval
 from yuyan.metrics.score import Scores
@@ -18,6 +20,10 @@ class TaskScore(HeldOut):
     by_label: dict[str, dict[str, float]]
     confusion: list[list[float]] | None
     labels: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """How it was counted, a line each."""
+    beside: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """What simple rules get on the same records, by their name and the measure."""
 
     @classmethod
     def of(cls, scores: Scores, examples: int) -> TaskScore:
@@ -28,14 +34,20 @@ class TaskScore(HeldOut):
             others={name: value.value for name, value in others},
             intervals={name: value.interval for name, value in others}, unit=scores.unit, counted=scores.counted,
             examples=examples, each=scores.each, by_label=scores.by_label, labels=scores.labels,
-            confusion=None if scores.confusion is None else scores.confusion.tolist(),
+            confusion=None if scores.confusion is None else scores.confusion.tolist(), notes=scores.notes,
+            beside=dict(scores.beside),
         )  # fmt: skip
 
     def whole(self) -> dict[str, Any]:
         """All of it, as a report keeps it."""
         intervals = {key: [number_or_none(x) for x in pair] for key, pair in self.intervals.items()}
         confusion = {} if self.confusion is None else {"labels": list(self.labels), "confusion": self.confusion}
-        return {**self.plain(), "intervals": intervals, "by_label": self.by_label, **confusion}
+        kept = {
+            key: getattr(self, key)
+            for key in ("by_label", "notes", "beside")
+            if getattr(self, key) or key == "by_label"
+        }
+        return {**self.plain(), "intervals": intervals, **kept, **confusion}
 
     def interval_of(self, name: str) -> Interval:
         """The interval of any of its measures."""

@@ -34,3 +34,7 @@ class Scores(NamedTuple):
     """The names of its rows and columns."""
     each: tuple[tuple[float, float], ...] = ()
     """Of every record, numerator and denominator of the first value, for paired comparisons."""
+    notes: tuple[str, ...] = ()
+    """How it was counted, such as sacreBLEU's signature; a line each."""
+    beside: tuple[tuple[str, dict[str, float]], ...] = ()
+    """What simple rules get on the same records: their name, and values by measure."""

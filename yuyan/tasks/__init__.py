@@ -5,12 +5,19 @@ from typing import Annotated
 from pydantic import Field
 
 from yuyan.tasks.classify import Classify, ClassifyTask
+from yuyan.tasks.pairs import PairConfig, PairTask
+from yuyan.tasks.rewrite import Rewrite
 from yuyan.tasks.tag import Tag, TagTask
 
-TaskConfig = Annotated[Classify | Tag, Field(discriminator="kind")]
+TaskConfig = Annotated[Classify | Tag | Rewrite, Field(discriminator="kind")]
 """The config of a task, chosen by its `kind`."""
-BuiltTask = ClassifyTask | TagTask
+AnyTask = Classify | Tag | PairConfig
+"""The same, as those who only hold one know it."""
+BuiltTask = ClassifyTask | TagTask | PairTask
 """What it builds."""
-KINDS: dict[str, type[Classify] | type[Tag]] = {"classify": Classify, "tag": Tag}
+KINDS: dict[str, type[AnyTask]] = {"classify": Classify, "tag": Tag, "rewrite": Rewrite}
 
-__all__ = ["KINDS", "BuiltTask", "Classify", "ClassifyTask", "Tag", "TagTask", "TaskConfig"]
+__all__ = [
+    "KINDS", "AnyTask", "BuiltTask", "Classify", "ClassifyTask", "PairConfig", "PairTask", "Rewrite", "Tag", "TagTask",
+    "TaskConfig",
+]  # fmt: skip

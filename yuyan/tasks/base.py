@@ -75,6 +75,12 @@ class Task(Objective, Protocol):
         """What is told apart; nothing for a task that writes."""
         ...
 
+    @property
+    def looks(self) -> int | None:
+        """How many validation records are answered at a look while training: None for about `evaluate.tokens`, 0 for none,
+        and then looks are at the loss."""
+        ...
+
     def head(self, like: NetworkModule) -> LabelHead | None:
         """The head that the network is to have; None keeps its own."""
         ...

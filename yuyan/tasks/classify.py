@@ -26,7 +26,7 @@ from yuyan.hub.families import label_head
 from yuyan.metrics.classify import SLOW_DRAWS, WeightedAuroc, auroc, score_labels, score_sets
 from yuyan.metrics.interval import resampled
 from yuyan.metrics.score import Scores, Value
-from yuyan.models.network import NetworkModule
+from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.head import LabelHead
 from yuyan.objectives.base import Batch, Counted, Example, Loss, Marks
 from yuyan.tasks.base import Item, Pieces, label_scores, too_long
@@ -105,6 +105,10 @@ class Classify(Config):
             warn(f"no training text has the label {', '.join(map(repr, missing[:5]))}")
         return self.model_copy(update={"labels": labels, "counts": counts, "several": several})
 
+    def suited(self, network: Network) -> Classify:
+        """Any network can be given labels."""
+        return self
+
     def records_of(self, texts: Sequence[str]) -> list[Labelled]:
         """Texts to be answered. Raises InputError for what is no text, or an empty one."""
         for number, text in enumerate(texts):
@@ -152,6 +156,7 @@ class ClassifyTask:
     labels: tuple[str, ...]
     tokenizer: Tokenizer
     length: int | None
+    looks: ClassVar[int | None] = None
     independent: ClassVar[bool] = True
     counted: ClassVar[Counted] = "texts"
 

@@ -14,14 +14,17 @@ from yuyan.models.network import NetworkModule
 from yuyan.models.ngram import NGram
 from yuyan.nn.head import LabelHead
 from yuyan.store import write_json
-from yuyan.tasks import KINDS, Classify, Tag, TaskConfig
+from yuyan.tasks import KINDS, AnyTask, Classify, Tag
 
 FILE = "task.json"
 
 
-def stored_task(folder: Path, network: NetworkModule | NGram) -> TaskConfig | None:
-    """What the model in a folder answers; None if it has no labels. Raises DataError or ConfigError for a damaged file."""
-    if isinstance(network, NGram) or not isinstance(head := network.config.head, LabelHead):
+def stored_task(folder: Path, network: NetworkModule | NGram) -> AnyTask | None:
+    """What the model in a folder answers: as its file says, else by its labels; None if neither is there.
+
+    Raises DataError or ConfigError for a damaged file.
+    """
+    if isinstance(network, NGram):
         return None
     path = folder / FILE
     if path.is_file():
@@ -30,10 +33,10 @@ def stored_task(folder: Path, network: NetworkModule | NGram) -> TaskConfig | No
         if kind is None:
             raise ConfigError(f"{path}: kind: {data.get('kind')!r} is no task; there are {', '.join(KINDS)}")
         return build(kind, data, where=str(path))
-    return task_of_labels(head)
+    return task_of_labels(head) if isinstance(head := network.config.head, LabelHead) else None
 
 
-def task_of_labels(head: LabelHead) -> TaskConfig | None:
+def task_of_labels(head: LabelHead) -> AnyTask | None:
     """The task of a published model."""
     if head.pool != "none":
         return Classify(labels=head.labels, several=head.several)
@@ -43,11 +46,11 @@ def task_of_labels(head: LabelHead) -> TaskConfig | None:
     return Tag(labels=head.labels, scheme="bio" if tags else "none", joint=" ")
 
 
-def write_task(task: TaskConfig, folder: Path) -> None:
+def write_task(task: AnyTask, folder: Path) -> None:
     """Write the file. Raises StorageError."""
     write_json(folder / FILE, dump(task))
 
 
-def changed_task(task: TaskConfig, changes: Mapping[str, object]) -> TaskConfig:
+def changed_task(task: AnyTask, changes: Mapping[str, object]) -> AnyTask:
     """The task with other keys. Raises ConfigError."""
     return build(type(task), dump(task) | dict(changes), where="task")

@@ -36,7 +36,7 @@ from yuyan.nn.head import LabelHead, PoolerHead
 from yuyan.nn.position import Learned
 from yuyan.nn.stack import Stack
 from yuyan.store import publish_folder, verify, write_json
-from yuyan.tasks import TaskConfig
+from yuyan.tasks import AnyTask
 from yuyan.tasks.base import Task
 from yuyan.tasks.embed import embed
 from yuyan.tasks.folder import changed_task, stored_task, write_task
@@ -56,7 +56,7 @@ class LanguageModel:
 
     def __init__(
         self, network: NetworkModule | NGram, tokenizer: Tokenizer, context: int | None, *,
-        sentence: Sentence | None = None, start: int | None = None, task: TaskConfig | None = None,
+        sentence: Sentence | None = None, start: int | None = None, task: AnyTask | None = None,
     ):  # fmt: skip
         self.network, self.tokenizer, self.context = network, tokenizer, context
         self.sentence, self.start, self.task = sentence, start, task

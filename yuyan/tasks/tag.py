@@ -24,7 +24,7 @@ from yuyan.errors import DataError, InputError
 from yuyan.hub.families import label_head
 from yuyan.metrics.score import Scores
 from yuyan.metrics.spans import OUTSIDE, Scheme, parted, score_spans, score_words, spans_of
-from yuyan.models.network import NetworkModule
+from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.head import LabelHead
 from yuyan.nn.linear_cross_entropy import IGNORE
 from yuyan.objectives.base import Batch, Counted, Example, Loss, Marks
@@ -90,6 +90,10 @@ class Tag(Config):
 
     def _sentence(self, text: str, where: str) -> Sentence:
         return Sentence(tuple(word for word, _ in words_of(text)), (), where, " " if self.joint is None else self.joint)
+
+    def suited(self, network: Network) -> Tag:
+        """Any network can be given labels."""
+        return self
 
     def records_of(self, texts: Sequence[str]) -> list[Sentence]:
         """Texts to be answered, cut into words. Raises InputError for what is no text, or an empty one."""
@@ -161,6 +165,7 @@ class TagTask:
     labels: tuple[str, ...]
     tokenizer: Tokenizer
     length: int | None
+    looks: ClassVar[int | None] = None
     independent: ClassVar[bool] = True
     counted: ClassVar[Counted] = "tokens"
 
