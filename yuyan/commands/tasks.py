@@ -85,7 +85,7 @@ def make_task(config: RunConfig, folder: Path) -> TaskCorpus:
         remove_leftovers(place)
     settings, parts = _parts(config, config.task, folder)
     settings = settings.with_labels(parts["train"]).suited(planned_network(config))
-    tokenizer = tokenizer_for(config, folder, (record.text for record in parts["train"]))
+    tokenizer = tokenizer_for(config, folder, (text for record in parts["train"] for text in _texts(record)))
     task = settings.build(tokenizer, config.train.context)
     pieces = task.items(parts["train"])
     if not pieces.items:
@@ -124,6 +124,11 @@ def _parts(config: RunConfig, task: TaskConfig, folder: Path) -> tuple[TaskConfi
         config.data, folder, write, lambda file: [task.record(json.loads(line)) for line in _lines(file)]
     )
     return task, parts
+
+
+def _texts(record: Any) -> tuple[str, ...]:
+    """All that a tokenizer has to know of a record: what is read, and what is to be written."""
+    return (record.text, *getattr(record, "targets", ()))
 
 
 def _lines(file: Path) -> list[str]:
