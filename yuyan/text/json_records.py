@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from yuyan.text.column import RECORD, SAMPLE, Column, Row, Trouble, choose_colum
 
 
 class BrokenJson(ValueError):
-    """Text that is no JSON; `line` counts from 1."""
+    """Text that is no JSON; `line` counts from 1, 0 is not known."""
 
     def __init__(self, message: str, line: int):
         self.line = line
@@ -21,7 +22,9 @@ class BrokenJson(ValueError):
 def parse_json(text: str) -> Any:
     """One JSON value. Raises BrokenJson with a message for the user."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_distinct)
+    except BrokenJson:
+        raise
     except json.JSONDecodeError as error:
         cut_off = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
         said = "it ends too early" if cut_off else error.msg
@@ -30,6 +33,15 @@ def parse_json(text: str) -> Any:
         raise BrokenJson("JSON nested too deeply", 1) from None
     except ValueError as error:  # a number of more digits than Python converts
         raise BrokenJson(f"broken JSON: {error}", 1) from None
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object. Raises BrokenJson for a key that is there twice: one of the two values would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise BrokenJson(f"broken JSON: the key {counts.most_common(1)[0][0]!r} is there twice", 0)
+    return found
 
 
 def json_lines(texts: Iterable[str], name: str, trouble: Trouble) -> Iterator[tuple[int, Any]]:
@@ -108,7 +120,8 @@ def json_values(texts: Iterable[str], name: str) -> list[Any]:
         value = parse_json(whole.lstrip("\ufeff"))
     except BrokenJson as error:
         hint = "; if it has one object a line, name it .jsonl" if "Extra data" in str(error) else ""
-        raise DataError(f"{name}:{error.line}: {error}{hint}") from None
+        line = f":{error.line}" if error.line else ""
+        raise DataError(f"{name}{line}: {error}{hint}") from None
     inside = value.values() if isinstance(value, dict) else ()
     for found in (value, *inside):
         if isinstance(found, list) and found and all(isinstance(item, (dict, str)) for item in found):

@@ -24,6 +24,7 @@ from yuyan.tokens.pieces import Pieces, pieces_of
 from yuyan.tokens.special import ROLES, conventional, names_in, resolve
 
 FILE, CONFIG_FILE, MAP_FILE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+TEMPLATE, TEMPLATE_FILE = "chat_template", "chat_template.jinja"
 PART = 1 << 13  # characters; the library is fastest on texts of about this length
 GROUP, GROUP_TEXTS = 1 << 20, 1 << 14  # characters and texts in one call; each needs a few hundred bytes
 WINDOW = 1 << 14  # characters of a text without a safe place to cut that are encoded at once
@@ -112,6 +113,26 @@ class Tokenizer:
             "special_tokens": {name: {"id": name, "ids": [i], "tokens": [name]} for name, i in names.items()},
         }  # fmt: skip
         return Tokenizer(json.dumps(structure, ensure_ascii=False, indent=2), self.settings)
+
+    def with_control(self, names: Sequence[str]) -> Tokenizer:
+        """The same tokenizer with more control tokens, behind all others; the last of `names` becomes the end mark.
+
+        For a tokenizer that no network knows yet.
+        """
+        structure, known = json.loads(self._content), set(self.vocabulary)
+        fresh = [name for name in names if name not in known]
+        structure["added_tokens"] += [
+            {"id": i, "content": name, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+            for i, name in enumerate(fresh, len(self))
+        ]  # fmt: skip
+        return Tokenizer(json.dumps(structure, ensure_ascii=False, indent=2), {**self.settings, "eos_token": names[-1]})
+
+    @cached_property
+    def swallows(self) -> dict[int, tuple[bool, bool]]:
+        """The control tokens that take in the white space before them, and behind them."""
+        tokens = json.loads(self._content)["added_tokens"]
+        found = {int(token["id"]): (bool(token.get("lstrip")), bool(token.get("rstrip"))) for token in tokens}
+        return {i: sides for i, sides in found.items() if any(sides)}
 
     # ------------------------------------------------------------ text to ids
 
@@ -206,8 +227,10 @@ class Tokenizer:
     # ------------------------------------------------------------ files
 
     def save(self, folder: Path) -> None:
-        """Write the three files that `transformers.AutoTokenizer` reads. Raises StorageError."""
+        """Write the files that `transformers.AutoTokenizer` reads, three and a chat template. Raises StorageError."""
         write_json(folder / CONFIG_FILE, self.settings)
+        if isinstance(template := self.settings.get(TEMPLATE), str):
+            write_text(folder / TEMPLATE_FILE, template)
         names = names_in(self.settings)
         write_json(folder / MAP_FILE, {f"{role}_token": names[role] for role in ROLES if role in names})
         write_text(folder / FILE, self._content)  # last: a folder with it is whole
@@ -226,6 +249,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             except (ValueError, TypeError):
                 raise DataError(f"{folder / name}: not a JSON object") from None
             settings |= {key: value for key, value in found.items() if key not in settings}
+    if (folder / TEMPLATE_FILE).is_file():
+        settings[TEMPLATE] = _read(folder / TEMPLATE_FILE)
     tokenizer = Tokenizer(content, settings, place=str(folder / FILE))
     names = conventional({tokenizer.vocabulary[i] for i in tokenizer.special.others})
     if names_in(settings) or not names:
