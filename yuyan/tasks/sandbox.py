@@ -107,9 +107,9 @@ class _Generation(Extension):
 class _Joins(NodeTransformer):
     """`a ~ b` by a filter, which can count."""
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
-        inner = self.generic_visit(node)
-        parts = nodes.List(inner.nodes, lineno=node.lineno)
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802  (the library calls it so)
+        self.generic_visit(node)
+        parts = nodes.List(node.nodes, lineno=node.lineno)
         return nodes.Filter(parts, "join", [], [], None, None, lineno=node.lineno)
 
 
