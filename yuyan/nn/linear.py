@@ -2,7 +2,8 @@
 
 PyTorch hands float32 products to MKL, which reaches 40 % of the peak of some processors (AMD's), and oneDNN, which is part
 of PyTorch as well, nearly all of it. Here oneDNN is asked directly, in float32 and with no setting of the process
-changed. For bfloat16 PyTorch asks oneDNN itself: there only the call without gradients is taken, for its fused activation.
+changed. For bfloat16 PyTorch asks oneDNN itself, but writes the bias into the output first and adds the product to it; the
+call here has the bias in the product's own pass.
 
 Shapes: ... any leading axes, I inputs, O outputs.
 """
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from yuyan.nn.activation import gelu_tanh
 from yuyan.nn.transforms import under_transform
 
 Activate = Callable[[Tensor], Tensor]
@@ -34,16 +36,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight, bias)
     if not _differentiated(x, weight, bias):
         return _onednn(x, weight, bias)
-    if x.dtype != torch.float32:
-        return F.linear(x, weight, bias)
     out: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return out
 
 
 def linear_activated(x: Tensor, weight: Tensor, bias: Tensor | None, activate: Activate, fused: Fused | None) -> Tensor:
     """`activate(linear(x, weight, bias))`, in one pass where nothing is differentiated; `fused` names `activate` there."""
-    if fused is None or not _fits(x, weight) or _differentiated(x, weight, bias):
+    if fused is None or not _fits(x, weight):
         return activate(linear(x, weight, bias))
+    if _differentiated(x, weight, bias):
+        made = linear(x, weight, bias)
+        return gelu_tanh(made) if fused == ("gelu", "tanh") else activate(made)
     return _onednn(x, weight, bias, *fused)
 
 
@@ -56,6 +59,19 @@ class Linear(nn.Linear):
     def activated(self, x: Tensor, activate: Activate, fused: Fused | None) -> Tensor:
         """The activation of the layer's output."""
         return linear_activated(x, self.weight, self.bias, activate, fused)
+
+
+class Packed:
+    """`x W^T` in bfloat16 for many small x in turn: W (O, I) is put in oneDNN's order once, for about `rows` rows."""
+
+    def __init__(self, weight: Tensor, rows: int):
+        self.weight, self.packed = weight, AVAILABLE and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        if self.packed:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(rows, I) to (rows, O)."""
+        return _onednn(x, self.weight, None) if self.packed else x @ self.weight.t()
 
 
 def _fits(x: Tensor, weight: Tensor) -> bool:
@@ -78,8 +94,15 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "n
     return out
 
 
+def turned_product(left: Tensor, right: Tensor) -> Tensor:
+    """(O, I): the transposed (N, O) times (N, I), which is the gradient of a weight."""
+    if left.dtype == torch.bfloat16:  # PyTorch asks oneDNN for it in a faster order
+        return left.t() @ right
+    return linear(left.t(), right.t())
+
+
 class _Linear(torch.autograd.Function):
-    """Forward and backward products in float32 through oneDNN; the backward pass can be differentiated itself."""
+    """Forward and backward products through oneDNN; the backward pass can be differentiated itself."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -92,6 +115,6 @@ class _Linear(torch.autograd.Function):
         rows = d_out.flatten(0, -2)
         return (
             linear(d_out, weight.t()) if ctx.needs_input_grad[0] else None,
-            linear(rows.t(), x.flatten(0, -2).t()) if ctx.needs_input_grad[1] else None,
+            turned_product(rows, x.flatten(0, -2)) if ctx.needs_input_grad[1] else None,
             rows.sum(0) if ctx.needs_input_grad[2] else None,
         )

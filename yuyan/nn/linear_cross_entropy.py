@@ -14,13 +14,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from yuyan.config import Config
-from yuyan.nn.linear import linear
+from yuyan.nn.linear import linear, turned_product
+from yuyan.nn.words import has_words, share, words
 
 IGNORE = -100
 CHUNK_ELEMENTS = 1 << 21  # scores of one chunk: 8 MiB in float32, about what the caches of one core complex hold
@@ -124,28 +127,58 @@ def _sweep(
     d_bias = None if bias is None else torch.zeros(bias.shape, dtype=torch.float32, device=bias.device)
     scored = labels != IGNORE
     factor = None if scale is None and bool(scored.all()) else scored if scale is None else scored * scale
+    through = _in_one_pass if has_words(hidden) else _by_operations
     for part in _chunks(labels, weight):
-        target = labels[part].clamp(min=0)[:, None]
-        scores = linear(hidden[part], weight, bias).float()
-        p = torch.softmax(scores, 1)
-        # exp is most of the work here, so it is done once: the largest p is at least 1 / V, and its logarithm exact
-        log_sum = scores.amax(1, keepdim=True) - p.amax(1, keepdim=True).log_()
-        loss[part] = (log_sum - scores.gather(1, target)).squeeze(1) * scored[part]
-        del scores
-        d_scores = _d_scores(p, log_sum, target, trained)
-        if factor is not None:
-            d_scores *= factor[part][:, None]
-        if d_bias is not None:
-            d_bias += d_scores.sum(0)
-        d_scores = d_scores.to(weight.dtype)
+        scores = linear(hidden[part], weight, bias)
+        d_scores = through(scores, labels[part], None if factor is None else factor[part], trained, loss[part], d_bias)
         d_hidden[part] = linear(d_scores, weight.t())
         if not frozen:
-            d_weight = _added(d_weight, d_scores.t(), hidden[part])
+            d_weight = _added(d_weight, d_scores, hidden[part])
+        del scores, d_scores
     return loss, [
         d_hidden,
         None if d_weight is None else d_weight.to(weight.dtype),
         None if d_bias is None or bias is None else d_bias.to(bias.dtype),
     ]
+
+
+def _by_operations(
+    scores: Tensor, labels: Tensor, factor: Tensor | None, trained: CrossEntropy, loss: Tensor, d_bias: Tensor | None
+) -> Tensor:
+    """(n, V) gradients of `scores`, each row times its `factor`; the losses are put into `loss`, and `d_bias` grows."""
+    target, given, scores = labels.clamp(min=0)[:, None], scores.dtype, scores.float()
+    p = torch.softmax(scores, 1)
+    # exp is most of the work here, so it is done once: the largest p is at least 1 / V, and its logarithm exact
+    log_sum = scores.amax(1, keepdim=True) - p.amax(1, keepdim=True).log_()
+    loss.copy_((log_sum - scores.gather(1, target)).squeeze(1) * (labels != IGNORE))
+    del scores
+    d_scores = _d_scores(p, log_sum, target, trained)
+    if factor is not None:
+        d_scores *= factor[:, None]
+    if d_bias is not None:
+        d_bias += d_scores.sum(0)
+    return d_scores.to(given)
+
+
+def _in_one_pass(
+    scores: Tensor, labels: Tensor, factor: Tensor | None, trained: CrossEntropy, loss: Tensor, d_bias: Tensor | None
+) -> Tensor:
+    """The same in the place of `scores`, which are bfloat16 on a CPU."""
+    from yuyan.nn import kernels
+
+    factors = torch.ones(len(labels)) if factor is None else factor.float()
+    arrays = (words(scores), labels.contiguous().numpy(), factors.contiguous().numpy())
+    more = (np.float32(trained.label_smoothing), np.float32(trained.z_loss), loss.numpy())
+
+    def work(first: int, last: int) -> npt.NDArray[np.float32]:
+        total = np.zeros(0 if d_bias is None else len(d_bias), np.float32)
+        kernels.cross_entropy(first, last, *arrays, *more, total)
+        return total
+
+    for total in share(len(labels), scores.numel(), work):
+        if d_bias is not None:
+            d_bias += torch.from_numpy(total)
+    return scores
 
 
 def _d_scores(p: Tensor, log_sum: Tensor, target: Tensor, trained: CrossEntropy) -> Tensor:
@@ -158,9 +191,9 @@ def _d_scores(p: Tensor, log_sum: Tensor, target: Tensor, trained: CrossEntropy)
 
 
 def _added(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
-    """total + left @ right, summed in float32; the first product is left as it is, since it may be the only one."""
+    """total + left.T @ right, summed in float32; the first product is left as it is, since it may be the only one."""
     if total is None:
-        return linear(left, right.t())
+        return turned_product(left, right)
     if total.dtype.itemsize < 4:
         total = total.float()
-    return total.add_(linear(left, right.t()))
+    return total.add_(turned_product(left, right))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,11 +12,14 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from yuyan.models.network import Network
+from yuyan.nn import kernels
+from yuyan.nn.activation import gelu_tanh
 from yuyan.nn.attention import Heads
 from yuyan.nn.ffn import Gated
 from yuyan.nn.norm import RMSNorm
 from yuyan.nn.rotary import Rotation, plain_rates, rotate, rotation_tables
 from yuyan.nn.stack import Stack
+from yuyan.nn.words import share, words
 
 
 def gradients(out: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:
@@ -86,3 +92,46 @@ def test_gradients_of_each_example_at_once() -> None:
         for key, parameter in model.named_parameters():
             assert parameter.grad is not None
             torch.testing.assert_close(together[key][row], parameter.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_gelu_in_one_pass() -> None:
+    """Rounded once: nearer to the exact values than PyTorch's, and so are the slopes; also of the slope's own slope."""
+    x = (torch.randn(70, 2000) * 3).bfloat16().requires_grad_()
+    exact = x.detach().double().requires_grad_()
+    plain = F.gelu(exact, approximate="tanh")
+    ours = gelu_tanh(x)
+    weight = torch.randn(70, 2000).bfloat16()
+    for mine, true in (
+        (ours, plain),
+        (torch.autograd.grad(ours, x, weight)[0], torch.autograd.grad(plain, exact, weight.double())[0]),
+    ):
+        torch.testing.assert_close(mine.double(), true, atol=1e-6, rtol=2**-8)
+        assert (mine != true.bfloat16()).float().mean() < 0.02
+    (first,) = torch.autograd.grad(gelu_tanh(x).sum(), x, create_graph=True)
+    assert torch.autograd.grad(first.sum(), x)[0].isfinite().all()
+    assert gelu_tanh(torch.full((1, 3), float("nan")).bfloat16()).isnan().all()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_rows_are_shared_among_threads(threads: int) -> None:
+    """Every row once, in order, and by no more threads than PyTorch computes with."""
+    before, seen = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(threads)
+        parts = share(50, 1 << 20, lambda first, last: seen.append(threading.get_ident()) or list(range(first, last)))
+    finally:
+        torch.set_num_threads(before)
+    assert [row for part in parts for row in part] == list(range(50)) and len(parts) == len(seen) == threads
+    assert share(50, 10, lambda first, last: (first, last)) == [(0, 50)]
+
+
+def test_words_are_rounded_to_even() -> None:
+    numbers = torch.cat(
+        [torch.randn(1000), torch.tensor([1 + 2**-8, 1 + 3 * 2**-8, float("inf"), 3.39e38, 1e-40, -0.0])]
+    )
+    made = np.array([kernels.down(np.float32(x)) for x in numbers.tolist()], np.uint16)
+    assert (made == words(numbers.bfloat16())).all()
+    assert np.isnan(kernels.up(kernels.down(np.float32("nan"))))
+    places = np.linspace(-80, 80, 1001).astype(np.float32)
+    found = np.array([kernels.exp(x) for x in places])
+    assert np.abs(found / np.exp(places.astype(np.float64)) - 1).max() < 3e-7

@@ -10,7 +10,7 @@ from torch.func import grad, vmap
 
 from yuyan.nn import linear as module
 from yuyan.nn.ffn import ACTIVATIONS, FUSED, Mlp
-from yuyan.nn.linear import Linear, linear
+from yuyan.nn.linear import Linear, Packed, linear
 
 needs_onednn = pytest.mark.skipif(not module.AVAILABLE, reason="this processor has no fast way")
 
@@ -36,6 +36,28 @@ def test_values_and_gradients(bias: bool, monkeypatch: pytest.MonkeyPatch) -> No
     for a, b in zip(found, torch.autograd.grad((plain * weight).sum(), exact), strict=True):
         torch.testing.assert_close(a.double(), b, atol=1e-4, rtol=1e-4)
     assert len(taken) == 3
+
+
+@needs_onednn
+@pytest.mark.parametrize("bias", [True, False])
+def test_bfloat16_is_rounded_once(bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = [t.detach().bfloat16().requires_grad_() for t in tensors(bias)]
+    exact = [t.detach().double().requires_grad_() for t in inputs]
+    weight = torch.randn(2, 32, 400).bfloat16()
+    ours, plain = linear(*inputs), F.linear(*exact)
+    monkeypatch.setattr(F, "linear", None)
+    linear(*inputs)  # not by PyTorch's way
+    torch.testing.assert_close(ours.double(), plain, atol=1e-3, rtol=2**-8)
+    found = torch.autograd.grad(ours, inputs, weight)
+    for a, b in zip(found, torch.autograd.grad(plain, exact, weight.double()), strict=True):
+        assert a.dtype == torch.bfloat16
+        torch.testing.assert_close(a.double(), b, atol=1e-2, rtol=2**-7)
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+def test_packed_weights(rows: int) -> None:
+    weight, x = torch.randn(400, 96).bfloat16(), torch.randn(rows, 96).bfloat16()
+    torch.testing.assert_close(Packed(weight, 32)(x), x @ weight.t(), atol=1e-2, rtol=2**-7)
 
 
 @needs_onednn

@@ -106,3 +106,37 @@ def test_all_labels_ignored() -> None:
     loss = linear_cross_entropy(hidden, weight, None, torch.full((57,), IGNORE))
     loss.sum().backward()
     assert loss.abs().sum() == 0 and hidden.grad.abs().sum() == 0
+
+
+@pytest.mark.parametrize("trained", [PLAIN, *TRAINED], ids=["plain", "smoothing", "z", "both"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_pass_in_bfloat16_equals_the_operations(
+    trained: CrossEntropy, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same rounded scores: losses to 1e-5, gradients to their rounding, rows that are ignored, weights of tokens."""
+    monkeypatch.setattr("yuyan.nn.words.LEAST_NUMBERS", 1)
+    scores, labels, factor = torch.randn(31, 40).bfloat16() * 3, torch.randint(0, 40, (31,)), torch.rand(31)
+    scores[3, 5], scores[4] = 80.0, -90.0
+    labels[::4] = IGNORE
+    factor[::4] = 0
+    found = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    for function in (module._by_operations, module._in_one_pass):
+        loss, d_bias = torch.full((31,), -1.0), torch.ones(40)
+        found.append((loss, d_bias, function(scores.clone(), labels, factor, trained, loss, d_bias)))
+    torch.set_num_threads(before)
+    (plain, plain_bias, plain_scores), (ours, bias, d_scores) = found
+    torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(bias, plain_bias, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(d_scores, plain_scores, atol=1e-6, rtol=2**-7)
+    assert (ours[::4] == 0).all() and (d_scores[::4] == 0).all()
+    scores[1, 7] = float("nan")
+    module._in_one_pass(scores, labels, None, trained, ours, None)
+    assert ours[1].isnan() and ours[2:].isfinite().all()
+
+
+def test_bfloat16_takes_the_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, weight, _ = tensors(False, torch.bfloat16)
+    monkeypatch.setattr(module, "_by_operations", lambda *a: pytest.fail("not for this"))
+    linear_cross_entropy(hidden, weight, None, torch.randint(0, 40, (57,))).sum().backward()
