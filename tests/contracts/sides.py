@@ -12,7 +12,7 @@ from yuyan.nn.attention import Heads
 from yuyan.nn.embed import Embedding
 from yuyan.nn.feed_forward import FeedForward
 from yuyan.nn.ffn import Ffn, Gated, Mlp
-from yuyan.nn.head import LabelHead, LanguageModelHead, MaskedHead, PoolerHead, ReplacedHead
+from yuyan.nn.head import AdaptiveHead, LabelHead, LanguageModelHead, MaskedHead, PoolerHead, ReplacedHead
 from yuyan.nn.mask import Full, TwoSidedWindow, Window
 from yuyan.nn.norm import LayerNorm, RMSNorm
 from yuyan.nn.position import Alibi, Learned, NoPosition, RelativeBias, Rotary, Sinusoidal
@@ -88,6 +88,7 @@ DECODERS: dict[str, Network] = {
     "rnn": network(decoder=recurrent(cell="rnn")),
     "gru": network(decoder=recurrent(cell="gru", num_layers=1), head=LanguageModelHead(tied=False)),
     "lstm": network(decoder=recurrent(cell="lstm"), embedding=Embedding(size=10)),
+    "lstm, classes": network(decoder=recurrent(), head=AdaptiveHead(cutoffs=(6, 14), reduction=2)),
     "bengio": network(decoder=FeedForward(order=4), head=LanguageModelHead(tied=False, bias=True)),
     "bengio, direct": network(
         decoder=FeedForward(order=3, direct=True),

@@ -22,7 +22,7 @@ from yuyan.models.memory import generation_memory, training_memory
 from yuyan.models.network import Network, NetworkModule
 from yuyan.models.presets import readable_context
 from yuyan.nn.adapt import Adapter, adapt
-from yuyan.nn.head import LanguageModelHead, MaskedHead
+from yuyan.nn.head import WORDS, LanguageModelHead, MaskedHead
 from yuyan.tasks.language_model import is_ngram, model_folder
 from yuyan.tokens import load_tokenizer
 from yuyan.train import AdamW, OptimizerConfig, parameter_kinds, resolve
@@ -176,7 +176,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _writes(network: Network) -> bool:
-    return network.decoder is not None and isinstance(network.head, LanguageModelHead | MaskedHead)
+    return network.decoder is not None and isinstance(network.head, WORDS)
 
 
 def _tied(network: Network) -> bool:

@@ -24,7 +24,7 @@ from yuyan.metrics.likelihood import total
 from yuyan.models.network import NetworkModule
 from yuyan.models.ngram import NGram
 from yuyan.nn.cache import Cache
-from yuyan.nn.linear_cross_entropy import IGNORE, linear_cross_entropy
+from yuyan.nn.linear_cross_entropy import IGNORE
 
 TOKENS_AT_ONCE = 16_384
 
@@ -195,7 +195,5 @@ def _carried(
 
 def _log_probs(model: NetworkModule, hidden: torch.Tensor, labels: torch.Tensor) -> list[np.ndarray]:
     """Of each row, those of its labels that are scored."""
-    weight, bias = model.output_projection()
-    flat = model.before_projection(hidden).flatten(0, 1)
-    each = linear_cross_entropy(flat, weight, bias, labels.flatten()).view(labels.shape).double()
+    each = model.token_losses(hidden.flatten(0, 1), labels.flatten()).view(labels.shape).double()
     return [-row[scored].numpy() for row, scored in zip(each, labels != IGNORE, strict=True)]

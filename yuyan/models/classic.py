@@ -10,7 +10,7 @@ from yuyan.config import Config, Place, config_errors
 from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.embed import Embedding
 from yuyan.nn.feed_forward import FeedForward
-from yuyan.nn.head import LanguageModelHead
+from yuyan.nn.head import AdaptiveHead, LanguageModelHead
 from yuyan.nn.initialise import Initialisation
 from yuyan.nn.recurrent import Additive, FirstState, Multiplicative, Recurrent, RecurrentCross
 
@@ -73,6 +73,8 @@ class RecurrentPreset(Config):
     """Layers on top of each other."""
     tied: bool = True
     """Whether the scores use the embedding's weights (Press & Wolf 2017)."""
+    classes: AdaptiveHead | None = None
+    """Scores by classes of frequency (adaptive softmax) instead of one product for all, tied to nothing: {} or {cutoffs: ...}."""
     embedding: WordVectors | None = None
     """Word vectors to begin with; tokens without one are drawn like them."""
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -86,7 +88,8 @@ class RecurrentPreset(Config):
         side = Recurrent(cell=self.kind, num_layers=self.num_layers, dropout=self.dropout, output_dropout=self.dropout)
         return Network(
             vocab_size=vocab_size, hidden_size=self.hidden_size, decoder=side,
-            embedding=Embedding(size=self.embedding_size, dropout=self.dropout), head=LanguageModelHead(tied=self.tied),
+            embedding=Embedding(size=self.embedding_size, dropout=self.dropout),
+            head=self.classes or LanguageModelHead(tied=self.tied),
         )  # fmt: skip
 
     def build(self, vocab_size: int, seed: int) -> NetworkModule:

@@ -6,6 +6,7 @@ A multiplication and its addition count as two operations.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 from torch import nn
@@ -15,7 +16,7 @@ from yuyan.nn.attention import Heads
 from yuyan.nn.embed import Embedding
 from yuyan.nn.feed_forward import FeedForward
 from yuyan.nn.ffn import Gated, Mlp
-from yuyan.nn.head import Head, LabelHead, LanguageModelHead, MaskedHead, ReplacedHead
+from yuyan.nn.head import AdaptiveHead, Head, LabelHead, LanguageModelHead, MaskedHead, ReplacedHead
 from yuyan.nn.mask import Full, TwoSidedWindow, Window
 from yuyan.nn.norm import LayerNorm, RMSNorm
 from yuyan.nn.position import Learned, RelativeBias
@@ -117,6 +118,12 @@ def _head(head: Head, vocab_size: int, hidden: int, inner: int) -> int:
     if isinstance(head, LanguageModelHead):
         own = hidden * inner if head.tied and inner != hidden else 0
         return own + (0 if head.tied else vocab_size * hidden) + (vocab_size if head.bias else 0)
+    if isinstance(head, AdaptiveHead):
+        bounds, widths = head.bounds(vocab_size), head.widths(vocab_size, hidden)
+        sizes = [high - low for low, high in pairwise(bounds)]
+        return hidden * (sizes[0] + len(widths)) + sum(
+            width * (hidden + size) for width, size in zip(widths, sizes[1:], strict=True)
+        )
     if isinstance(head, MaskedHead):
         own = _linear(hidden, inner, head.dense_bias) + _norm(head.norm, inner) + vocab_size
         return own + (0 if head.tied else vocab_size * inner)
@@ -177,7 +184,7 @@ def parameter_kinds(model: nn.Module) -> dict[str, ParameterKind]:
     """
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     networks = [m for m in model.modules() if isinstance(m, NetworkModule) and m.head is not None]
-    output = {id(part) for network in networks for part in network.output_projection()}
+    output = {id(part) for network in networks for part in network.last_weights()}
     return {name: _kind(parameter, tables, output) for name, parameter in model.named_parameters()}
 
 

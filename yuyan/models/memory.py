@@ -15,7 +15,7 @@ from yuyan.nn.attend import LONGEST_BLOCKED, block_size
 from yuyan.nn.attention import Heads
 from yuyan.nn.feed_forward import FeedForward
 from yuyan.nn.ffn import Gated, Mlp
-from yuyan.nn.head import LanguageModelHead, MaskedHead
+from yuyan.nn.head import WORDS
 from yuyan.nn.linear_cross_entropy import chunk_tokens
 from yuyan.nn.mask import Causal
 from yuyan.nn.position import Alibi, RelativeBias
@@ -201,7 +201,7 @@ def _feed_forward(side: FeedForward, inner: int, hidden: int) -> int:
 
 def _loss(network: Network, tokens: int, number_bytes: int) -> int:
     """Hidden states with their gradient, that of the output table, and the scores of one chunk."""
-    if not isinstance(network.head, LanguageModelHead | MaskedHead):
+    if not isinstance(network.head, WORDS):
         return 0
     table = network.vocab_size * network.embedding_size
     chunk = min(tokens, chunk_tokens(network.vocab_size, network.embedding_size)) * network.vocab_size

@@ -20,9 +20,9 @@ from yuyan.errors import InputError
 from yuyan.nn.cache import Carried, NoCache
 from yuyan.nn.embed import Embedding, EmbeddingModule
 from yuyan.nn.feed_forward import FeedForward, FeedForwardModule
-from yuyan.nn.head import Head, LabelHead, LanguageModelHead, pool
+from yuyan.nn.head import AdaptiveHead, Head, HeadModule, LabelHead, LanguageModelHead, pool
 from yuyan.nn.initialise import Initialisation, initialise
-from yuyan.nn.linear import linear
+from yuyan.nn.linear_cross_entropy import PLAIN, CrossEntropy
 from yuyan.nn.recurrent import Recurrent, RecurrentModule
 from yuyan.nn.stack import Stack, StackModule
 from yuyan.nn.transforms import under_transform
@@ -61,6 +61,8 @@ class Network(Config):
                 side.filled(self.hidden_size)
             if isinstance(side, FeedForward):
                 side.layer_size(self.embedding_size, self.hidden_size)
+        if isinstance(self.head, AdaptiveHead):
+            self.head.bounds(self.vocab_size)
         self._check_labels()
         return self
 
@@ -183,23 +185,31 @@ class NetworkModule(nn.Module):
 
     def score(self, hidden: Tensor) -> Tensor:
         """(B, T, D) hidden states to (B, T, V) scores, the logarithms of unnormalised probabilities."""
-        weight, bias = self.output_projection()
-        scores = linear(self.before_projection(hidden), weight, bias)
-        return scores if self.head is None else self.head.after_projection(scores)
+        out: Tensor = self._has_head().scores(hidden, self.embedding.token.weight)
+        return out
+
+    def token_losses(self, hidden: Tensor, labels: Tensor, trained: CrossEntropy = PLAIN) -> Tensor:
+        """-log p(label) of each token, float32 (N,), 0 where the label (N,) is -100; `hidden` is (N, D)."""
+        out: Tensor = self._has_head().token_losses(hidden, labels, self.embedding.token.weight, trained)
+        return out
+
+    def last_weights(self) -> tuple[Tensor | None, ...]:
+        """The weights that scores are made with."""
+        return self._has_head().last_weights(self.embedding.token.weight)
+
+    def _has_head(self) -> HeadModule:
+        if self.head is None:
+            raise InputError("this network has no head: it gives hidden states, not scores")
+        head: HeadModule = self.head
+        return head
 
     def before_projection(self, hidden: Tensor) -> Tensor:
         """All of `score` but its last product."""
-        if self.head is None:
-            raise InputError("this network has no head: it gives hidden states, not scores")
-        out: Tensor = self.head.before_projection(hidden)
-        return out
+        return self._has_head().before_projection(hidden)
 
     def output_projection(self) -> tuple[Tensor, Tensor | None]:
-        """Weight (V, E) and bias (V) of the last product of `score`."""
-        if self.head is None:
-            raise InputError("this network has no head: it gives hidden states, not scores")
-        weight, bias = self.head.output_projection(self.embedding.token.weight)
-        return weight, bias
+        """Weight (V, E) and bias (V) of the last product of `score`. Raises InputError for a head that has several."""
+        return self._has_head().output_projection(self.embedding.token.weight)
 
     def _side(
         self,

@@ -8,6 +8,7 @@ Shapes: B batch, T tokens, D hidden size, E embedding size, V vocabulary or numb
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
@@ -15,8 +16,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from yuyan.config import Config
+from yuyan.errors import InputError
 from yuyan.nn.ffn import ACTIVATIONS, Activation
-from yuyan.nn.linear import Linear
+from yuyan.nn.linear import Linear, linear
+from yuyan.nn.linear_cross_entropy import IGNORE, PLAIN, CrossEntropy, linear_cross_entropy
 from yuyan.nn.norm import LayerNorm, Norm
 
 Projection = tuple[Tensor, Tensor | None]
@@ -35,6 +38,32 @@ class LanguageModelHead(Config):
 
     def build(self, vocab_size: int, hidden_size: int, embedding_size: int) -> HeadModule:
         return LanguageModelHeadModule(self, vocab_size, hidden_size, embedding_size)
+
+
+class AdaptiveHead(Config):
+    """Scores by classes of frequency: the likeliest tokens and the classes at once, the tokens of a class only where one of
+    them is the label, behind a narrower layer for each class (Grave et al. 2017). For ids in the order of falling frequency.
+    """
+
+    kind: Literal["adaptive"] = "adaptive"
+    cutoffs: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    """Where the classes begin, ascending; none is a twelfth and a third of the vocabulary."""
+    reduction: float = Field(default=4.0, ge=1)
+    """By how much the layer of a class is narrower than that of the class before."""
+
+    def bounds(self, vocab_size: int) -> list[int]:
+        """0, the cutoffs, the vocabulary. Raises ValueError for cutoffs that do not ascend below it."""
+        bounds = [0, *(self.cutoffs or dict.fromkeys((max(1, vocab_size // 12), max(1, vocab_size // 3)))), vocab_size]
+        if any(low >= high for low, high in pairwise(bounds)):
+            raise ValueError(f"head.cutoffs: {bounds[1:-1]} do not ascend below the vocabulary of {vocab_size}")
+        return bounds
+
+    def widths(self, vocab_size: int, hidden_size: int) -> list[int]:
+        """Of the layer of each class."""
+        return [max(1, int(hidden_size / self.reduction ** (i + 1))) for i in range(len(self.bounds(vocab_size)) - 2)]
+
+    def build(self, vocab_size: int, hidden_size: int, embedding_size: int) -> HeadModule:
+        return AdaptiveHeadModule(self, vocab_size, hidden_size)
 
 
 class MaskedHead(Config):
@@ -102,9 +131,11 @@ class LabelHead(Config):
 
 
 Head = Annotated[
-    LanguageModelHead | MaskedHead | ReplacedHead | PoolerHead | LabelHead,
+    LanguageModelHead | AdaptiveHead | MaskedHead | ReplacedHead | PoolerHead | LabelHead,
     Field(discriminator="kind"),
 ]
+WORDS = (LanguageModelHead, AdaptiveHead, MaskedHead)
+"""Heads that score the tokens of the vocabulary."""
 
 
 def pool(hidden: Tensor, attention_mask: Tensor | None, how: Literal["none", "first", "last", "mean"]) -> Tensor:
@@ -133,9 +164,18 @@ class HeadModule(nn.Module):
         """Weight and bias of the last product; `embedding` (V, E) is the token table, for tied heads."""
         raise NotImplementedError
 
-    def after_projection(self, scores: Tensor) -> Tensor:
-        """What becomes of the last product; nothing but for a pooler."""
-        return scores
+    def last_weights(self, embedding: Tensor) -> tuple[Tensor | None, ...]:
+        """The weights that scores are made with."""
+        return self.output_projection(embedding)
+
+    def scores(self, hidden: Tensor, embedding: Tensor) -> Tensor:
+        """(..., D) hidden states to (..., V) scores, the logarithms of unnormalised probabilities."""
+        return linear(self.before_projection(hidden), *self.output_projection(embedding))
+
+    def token_losses(self, hidden: Tensor, labels: Tensor, embedding: Tensor, trained: CrossEntropy) -> Tensor:
+        """-log p(label) of each token, float32 (N,), 0 where the label (N,) is -100; `hidden` is (N, D)."""
+        weight, bias = self.output_projection(embedding)
+        return linear_cross_entropy(self.before_projection(hidden), weight, bias, labels, trained)
 
 
 class LanguageModelHeadModule(HeadModule):
@@ -155,6 +195,56 @@ class LanguageModelHeadModule(HeadModule):
 
     def output_projection(self, embedding: Tensor) -> Projection:
         return (embedding, self.bias) if self.output is None else (self.output.weight, self.output.bias)
+
+
+class AdaptiveHeadModule(HeadModule):
+    """p(w) = p(w | first) for a likely token, p(class | first) p(w | class) for another."""
+
+    def __init__(self, config: AdaptiveHead, vocab_size: int, hidden_size: int):
+        super().__init__()
+        self.bounds = config.bounds(vocab_size)
+        widths = config.widths(vocab_size, hidden_size)
+        sizes = [high - low for low, high in pairwise(self.bounds)]
+        self.first = Linear(hidden_size, sizes[0] + len(widths), bias=False)
+        self.narrow = nn.ModuleList(Linear(hidden_size, width, bias=False) for width in widths)
+        self.classes = nn.ModuleList(
+            Linear(width, size, bias=False) for width, size in zip(widths, sizes[1:], strict=True)
+        )
+
+    def _classes(self) -> list[tuple[Linear, Linear]]:
+        """The narrower layer of each class, and the product with its tokens."""
+        pairs = zip(self.narrow, self.classes, strict=True)
+        return [(a, b) for a, b in pairs if isinstance(a, Linear) and isinstance(b, Linear)]
+
+    def output_projection(self, embedding: Tensor) -> Projection:
+        raise InputError("a head of kind adaptive has no one last product; use a head of kind language_model")
+
+    def last_weights(self, embedding: Tensor) -> tuple[Tensor | None, ...]:
+        return (self.first.weight, *(words.weight for _, words in self._classes()))
+
+    def scores(self, hidden: Tensor, embedding: Tensor) -> Tensor:
+        first = self.first(hidden).float().log_softmax(-1)
+        parts = [first[..., : self.bounds[1]]]
+        for number, (narrow, words) in enumerate(self._classes()):
+            inside = words(narrow(hidden)).float().log_softmax(-1)
+            parts.append(inside + first[..., self.bounds[1] + number, None])
+        return torch.cat(parts, -1)
+
+    def token_losses(self, hidden: Tensor, labels: Tensor, embedding: Tensor, trained: CrossEntropy) -> Tensor:
+        if trained != PLAIN:
+            raise InputError(
+                "a head of kind adaptive knows no label_smoothing or z_loss; leave objective.cross_entropy away"
+            )
+        inner = torch.tensor(self.bounds[1:-1], device=labels.device)
+        group = torch.bucketize(labels, inner, right=True)  # 0 for likely tokens and -100
+        first = torch.where(group == 0, labels, self.bounds[1] + group - 1)
+        losses = linear_cross_entropy(hidden, self.first.weight, None, first)
+        for number, (narrow, words) in enumerate(self._classes(), 1):
+            here = group == number
+            rows = here.nonzero().flatten() if bool(here.any()) else labels.new_zeros(1)  # or its gradient were missing
+            wanted = torch.where(here, labels - self.bounds[number], IGNORE)[rows]
+            losses = losses.index_add(0, rows, linear_cross_entropy(narrow(hidden[rows]), words.weight, None, wanted))
+        return losses
 
 
 class MaskedHeadModule(HeadModule):
@@ -203,8 +293,8 @@ class PoolerHeadModule(HeadModule):
     def output_projection(self, embedding: Tensor) -> Projection:
         return self.dense.weight, self.dense.bias
 
-    def after_projection(self, scores: Tensor) -> Tensor:
-        return torch.tanh(scores)
+    def scores(self, hidden: Tensor, embedding: Tensor) -> Tensor:
+        return torch.tanh(super().scores(hidden, embedding))
 
 
 class LabelHeadModule(HeadModule):

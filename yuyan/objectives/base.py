@@ -19,16 +19,16 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from yuyan.errors import DataError, InputError
 from yuyan.models.pair import Pair
-from yuyan.nn.linear_cross_entropy import CHUNK_ELEMENTS, IGNORE, PLAIN, CrossEntropy, linear_cross_entropy
+from yuyan.nn.linear_cross_entropy import IGNORE, PLAIN, CrossEntropy
 from yuyan.nn.sampled_softmax import SampledSoftmax, sampled_cross_entropy
 from yuyan.tokens.pieces import Pieces
 from yuyan.tokens.special import Special
 
+SCORED_AT_ONCE = 256  # tokens whose scores are in memory together
 Batch = dict[str, Tensor]
 Example = dict[str, np.ndarray]
 Counted = Literal["tokens", "pairs", "texts"]
@@ -47,7 +47,7 @@ perplexity it stands for; `..._accuracy` and `..._recall` are shares."""
 
 
 class LanguageNetwork(Protocol):
-    """The three methods of a network, and the last layer by itself."""
+    """The three methods of a network, its loss, and the last layer by itself."""
 
     def encode(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, *, document_ids: Tensor | None = None
@@ -64,6 +64,8 @@ class LanguageNetwork(Protocol):
     ) -> Tensor: ...
 
     def score(self, hidden: Tensor) -> Tensor: ...
+
+    def token_losses(self, hidden: Tensor, labels: Tensor, trained: CrossEntropy = PLAIN) -> Tensor: ...
 
     def before_projection(self, hidden: Tensor) -> Tensor: ...
 
@@ -127,9 +129,7 @@ def token_loss(model: LanguageNetwork, hidden: Tensor, labels: Tensor, trained: 
     Per token -log p(label), p = softmax of the scores: the language-model objective (Bengio et al. 2003, section 2).
     What `trained` adds is in the gradient alone.
     """
-    weight, bias = model.output_projection()
-    flat = model.before_projection(hidden).flatten(0, 1)
-    each = linear_cross_entropy(flat, weight, bias, labels.flatten(), trained).view(labels.shape)
+    each = model.token_losses(hidden.flatten(0, 1), labels.flatten(), trained).view(labels.shape)
     return Loss(each.sum(1), (labels != IGNORE).sum(1))
 
 
@@ -144,8 +144,7 @@ def sampled_token_loss(model: LanguageNetwork, hidden: Tensor, labels: Tensor, s
 def sparse_token_loss(model: LanguageNetwork, hidden: Tensor, labels: Tensor, trained: CrossEntropy = PLAIN) -> Loss:
     """`token_loss`, with scores made only where there is a label: faster when most labels are -100."""
     scored = labels != IGNORE
-    weight, bias = model.output_projection()
-    each = linear_cross_entropy(model.before_projection(hidden[scored]), weight, bias, labels[scored], trained)
+    each = model.token_losses(hidden[scored], labels[scored], trained)
     total = each.new_zeros(labels.shape).masked_scatter(scored, each)
     return Loss(total.sum(1), scored.sum(1))
 
@@ -154,11 +153,9 @@ def sparse_token_loss(model: LanguageNetwork, hidden: Tensor, labels: Tensor, tr
 def right_tokens(model: LanguageNetwork, hidden: Tensor, labels: Tensor) -> Loss:
     """How many of the labels (B, T) that are not -100 are what the model finds likeliest, and how many labels there are."""
     scored = labels != IGNORE
-    weight, bias = model.output_projection()
-    states, wanted = model.before_projection(hidden[scored]), labels[scored]
-    size = max(16, CHUNK_ELEMENTS // weight.shape[0])
-    parts = (slice(at, at + size) for at in range(0, max(1, len(wanted)), size))
-    right = [F.linear(states[part], weight, bias).argmax(1) == wanted[part] for part in parts]
+    states, wanted = hidden[scored], labels[scored]
+    parts = (slice(at, at + SCORED_AT_ONCE) for at in range(0, max(1, len(wanted)), SCORED_AT_ONCE))
+    right = [model.score(states[part]).argmax(-1) == wanted[part] for part in parts]
     total = torch.zeros(labels.shape, device=labels.device).masked_scatter(scored, torch.cat(right).float())
     return Loss(total.sum(1), scored.sum(1))
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from yuyan.errors import ConfigError
 from yuyan.models.network import Network
-from yuyan.nn.head import LanguageModelHead, MaskedHead, ReplacedHead
+from yuyan.nn.head import WORDS, AdaptiveHead, ReplacedHead
+from yuyan.nn.sampled_softmax import SampledSoftmax
 from yuyan.objectives.contrastive import Contrastive
 from yuyan.objectives.ctc import Ctc
 from yuyan.objectives.distil import Distil
@@ -32,16 +33,15 @@ class _Needs(NamedTuple):
 
 
 _ENCODER, _DECODER, _BOTH = (True, False), (False, True), (True, True)
-_WORDS = (LanguageModelHead, MaskedHead)
-_DECODES = _Needs((_DECODER,), _WORDS, "a decoder without an encoder, which scores tokens", "gpt or lstm")
-_FILLS = _Needs((_ENCODER,), _WORDS, "an encoder without a decoder, which scores tokens", "bert")
+_DECODES = _Needs((_DECODER,), WORDS, "a decoder without an encoder, which scores tokens", "gpt or lstm")
+_FILLS = _Needs((_ENCODER,), WORDS, "an encoder without a decoder, which scores tokens", "bert")
 _NEEDS: dict[type, _Needs] = {
     NextToken: _DECODES,
     PrefixLM: _DECODES,
     Preference: _DECODES,
     MaskedToken: _FILLS,
     Ctc: _FILLS,
-    SpanCorruption: _Needs((_BOTH,), _WORDS, "an encoder and a decoder", "t5 or seq2seq"),
+    SpanCorruption: _Needs((_BOTH,), WORDS, "an encoder and a decoder", "t5 or seq2seq"),
     ReplacedToken: _Needs((_ENCODER,), (ReplacedHead,), "an encoder with a head of kind replaced", "electra"),
     Contrastive: _Needs((_ENCODER, _DECODER), None, "one side, an encoder or a decoder", "bert"),
 }
@@ -59,6 +59,17 @@ def check_network(objective: ObjectiveConfig, network: Network) -> None:
             f"objective.kind {objective.kind} needs {needs.said} (model.kind {needs.preset}); this model is {have} with "
             f"{head}"
         )
+    if isinstance(network.head, AdaptiveHead):
+        _check_classes(objective)
+
+
+def _check_classes(objective: ObjectiveConfig) -> None:
+    """Raises ConfigError for what needs the one product over all tokens that an adaptive head does not have."""
+    sampled = isinstance(objective, NextToken) and isinstance(objective.softmax, SampledSoftmax)
+    smoothed = getattr(objective, "cross_entropy", None) is not None
+    if sampled or smoothed or isinstance(objective, Distil):
+        key = "softmax" if sampled else "cross_entropy" if smoothed else "kind"
+        raise ConfigError(f"objective.{key}: not with a head of classes (adaptive softmax); leave one of the two away")
 
 
 def check_documents(objective: ObjectiveConfig, *, records: bool) -> None:

@@ -19,7 +19,7 @@ from yuyan.generate.speculation import DraftModel
 from yuyan.generate.strategy import Settings, decoding
 from yuyan.models.network import Network, NetworkModule
 from yuyan.models.ngram import NGram
-from yuyan.nn.head import LabelHead, LanguageModelHead, MaskedHead
+from yuyan.nn.head import WORDS, LabelHead
 from yuyan.nn.stack import Stack
 from yuyan.tokens import Tokenizer
 
@@ -138,7 +138,7 @@ def why_silent(network: Network) -> str | None:
     """Why a network cannot continue a text; None if it can."""
     if network.decoder is None:
         return "it has an encoder only"
-    if isinstance(network.head, LanguageModelHead | MaskedHead):
+    if isinstance(network.head, WORDS):
         return None
     return "it scores labels" if isinstance(network.head, LabelHead) else "it has no scores of tokens"
 
