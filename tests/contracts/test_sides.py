@@ -15,7 +15,7 @@ from yuyan.models.cost import flops_per_token, parameter_count, parameter_kinds,
 from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.cache import Cache
 from yuyan.nn.ffn import Activation, Ffn
-from yuyan.nn.head import Head
+from yuyan.nn.head import WORDS, Head
 from yuyan.nn.mask import Mask
 from yuyan.nn.norm import Norm
 from yuyan.nn.position import Position
@@ -341,3 +341,25 @@ def test_scores_are_the_projection_of_what_comes_before_it() -> None:
         weight, bias = model.output_projection()
         by_hand = model.before_projection(hidden) @ weight.T + (0 if bias is None else bias)
         close(by_hand, model.score(hidden))
+
+
+@pytest.mark.parametrize("name", [name for name, config in ALL.items() if isinstance(config.head, WORDS)])
+def test_a_loss_is_the_cross_entropy_of_the_scores_with_its_gradient_for_every_weight(name: str) -> None:
+    model, ids = strong(ALL[name]), texts(2, 6)
+    labels = texts(2, 6, seed=8).flatten()
+    labels[4] = -100
+    found = []
+    for way in ("at once", "of scores"):
+        model.zero_grad()
+        hidden = hidden_of(model, ids).flatten(0, 1)
+        if way == "at once":
+            losses = model.token_losses(hidden, labels)
+        else:
+            losses = torch.nn.functional.cross_entropy(model.score(hidden), labels, reduction="none")
+        losses.sum().backward()
+        found.append((losses.detach(), {k: p.grad.clone() for k, p in model.named_parameters() if p.grad is not None}))
+    (losses, gradients), (expected, theirs) = found
+    close(losses, expected)
+    assert gradients.keys() == theirs.keys()
+    for key, gradient in gradients.items():
+        torch.testing.assert_close(gradient, theirs[key], rtol=1e-3, atol=1e-4, msg=key)
