@@ -31,6 +31,8 @@ from yuyan.objectives.base import Example
 
 Item = dict[str, Any]
 """A piece of a record, as arrays: `input_ids` (T,) with the marks around it, and what it is to be answered with."""
+READ = ("input_ids", "token_type_ids")
+"""What a network is given of an item."""
 BATCH_TOKENS = 8192  # of one forward pass when answering, padding included
 
 
@@ -133,9 +135,16 @@ def by_length(items: Sequence[Item], tokens: int = BATCH_TOKENS) -> Iterator[tup
         while end < len(order) and (end + 1 - start) * len(items[order[end]]["input_ids"]) <= tokens:
             end += 1
         chosen = order[start:end]
-        inputs: list[Example] = [{"input_ids": np.asarray(items[number]["input_ids"])} for number in chosen]
+        inputs: list[Example] = [
+            {key: np.asarray(items[number][key]) for key in READ if key in items[number]} for number in chosen
+        ]
         yield chosen, collate(inputs)
         start = end
+
+
+def segments(network: Any, batch: Mapping[str, Tensor]) -> Tensor | None:
+    """The segments of a batch's tokens, for a network that tells them apart."""
+    return batch.get("token_type_ids") if network.config.embedding.type_vocab_size > 1 else None
 
 
 @torch.no_grad()
@@ -145,8 +154,8 @@ def label_scores(network: NetworkModule, items: Sequence[Item]) -> list[np.ndarr
     network.eval()
     found: list[np.ndarray] = [np.zeros(0)] * len(items)
     for numbers, batch in by_length(items):
-        scores = network.classify(batch["input_ids"], batch.get("attention_mask")).double().cpu().numpy()
-        for row, number in zip(scores, numbers, strict=True):
+        scores = network.classify(batch["input_ids"], batch.get("attention_mask"), segments(network, batch))
+        for row, number in zip(scores.double().cpu().numpy(), numbers, strict=True):
             found[number] = row[: len(items[number]["input_ids"])] if row.ndim == 2 else row
     network.train(was_training)
     return found

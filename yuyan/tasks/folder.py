@@ -14,7 +14,8 @@ from yuyan.models.network import NetworkModule
 from yuyan.models.ngram import NGram
 from yuyan.nn.head import LabelHead
 from yuyan.store import write_json
-from yuyan.tasks import KINDS, AnyTask, Classify, Tag
+from yuyan.tasks import KINDS, AnyTask, Classify, FindAnswer, Tag
+from yuyan.tasks.answer import PUBLISHED_LONGEST
 
 FILE = "task.json"
 
@@ -36,12 +37,12 @@ def stored_task(folder: Path, network: NetworkModule | NGram) -> AnyTask | None:
     return task_of_labels(head) if isinstance(head := network.config.head, LabelHead) else None
 
 
-def task_of_labels(head: LabelHead) -> AnyTask | None:
+def task_of_labels(head: LabelHead) -> AnyTask:
     """The task of a published model."""
     if head.pool != "none":
         return Classify(labels=head.labels, several=head.several)
     if head.labels == SPAN:
-        return None  # a question's answer
+        return FindAnswer(longest=PUBLISHED_LONGEST, too_long="window")
     tags = all(is_tag(label) for label in head.labels) and len(head.labels) > 1
     return Tag(labels=head.labels, scheme="bio" if tags else "none", joint=" ")
 

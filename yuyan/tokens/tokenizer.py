@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tokenizers
 
@@ -30,6 +30,15 @@ GROUP, GROUP_TEXTS = 1 << 20, 1 << 14  # characters and texts in one call; each 
 WINDOW = 1 << 14  # characters of a text without a safe place to cut that are encoded at once
 _END_OF_PIECE = re.compile(r"\S(?=[ \n])")  # in all our patterns white space begins a piece, or is in none
 _MARGIN = 2 * LONGEST  # a cut this far from the end of a window (longer than 3 * LONGEST) is that of the whole text
+
+
+class PairFrame(NamedTuple):
+    """What two texts are put between, `begin` A `middle` B `end`, and the segment (token type) of each of the five."""
+
+    begin: list[int]
+    middle: list[int]
+    end: list[int]
+    segments: tuple[int, int, int, int, int]
 
 
 class Tokenizer:
@@ -99,6 +108,25 @@ class Tokenizer:
         end = self.special.eos if self.special.sep is None else self.special.sep
         return [i for i in (begin,) if i is not None], [i for i in (end,) if i is not None]
 
+    @cached_property
+    def pair_frame(self) -> PairFrame:
+        """What two texts are put between: as the file says, else each is closed as a whole text is (BERT: [SEP] twice).
+
+        Where the file puts nothing between them, the token that ends a text is, so that they can be told apart.
+        """
+        begin, end = self.frame
+        if json.loads(self._content).get("post_processor") is None:
+            return PairFrame(begin, end, end, (0, 0, 0, 1, 1))
+        pair = self._inner.encode("a", "b", add_special_tokens=True)
+        sides = pair.sequence_ids
+        first, second = sides.index(0), sides.index(1)
+        until, last = second - sides[second - 1 :: -1].index(0), len(sides) - sides[::-1].index(1)
+        parts = [slice(0, first), slice(first, until), slice(until, second), slice(second, last), slice(last, None)]
+        before, _, between, _, after = (pair.ids[part] for part in parts)
+        a, b, c, d, e = ((pair.type_ids[part] or [0])[0] for part in parts)
+        closing = [] if self.special.eos is None else [self.special.eos]
+        return PairFrame(before, between or closing, after, (a, b, c if between else b, d, e))
+
     def with_frame(self) -> Tokenizer:
         """The same tokenizer, whose file says what a whole text is put between, so that other programs do it too."""
         structure = json.loads(self._content)
@@ -107,9 +135,10 @@ class Tokenizer:
         begin, end = ([{"SpecialToken": {"id": self.vocabulary[i], "type_id": 0}} for i in ids] for ids in self.frame)
         names = {self.vocabulary[i]: i for ids in self.frame for i in ids}
         text = [{"Sequence": {"id": "A", "type_id": 0}}]
+        closing = [{"SpecialToken": token["SpecialToken"] | {"type_id": 1}} for token in end]
         structure["post_processor"] = {
             "type": "TemplateProcessing", "single": [*begin, *text, *end],
-            "pair": [*begin, *text, *end, {"Sequence": {"id": "B", "type_id": 1}}, *end],
+            "pair": [*begin, *text, *end, {"Sequence": {"id": "B", "type_id": 1}}, *closing],
             "special_tokens": {name: {"id": name, "ids": [i], "tokens": [name]} for name, i in names.items()},
         }  # fmt: skip
         return Tokenizer(json.dumps(structure, ensure_ascii=False, indent=2), self.settings)
