@@ -279,6 +279,9 @@ def predict(
         Path | None, typer.Option("--out", "-o", parser=given_path, help="File to write; by default printed.")
     ] = None,
     form: Annotated[str, typer.Option("--format", help="jsonl or csv.")] = "jsonl",
+    context: Annotated[
+        str | None, typer.Option(help="For questions: the text that answers them, or a file of it.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="A key of the task: task.too_long=truncate, or of the data config."),
@@ -287,7 +290,7 @@ def predict(
     """The answers of a model to each text, as they are found."""
     from yuyan.commands.task_use import predict_command
 
-    predict_command(model, source, out, form, set_ or [])
+    predict_command(model, source, out, form, set_ or [], context)
 
 
 @app.command()

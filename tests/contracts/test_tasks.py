@@ -17,10 +17,11 @@ from yuyan.models.network import NetworkModule
 from yuyan.models.presets import T5, Bert, Gpt
 from yuyan.models.surgery import give_labels
 from yuyan.objectives import collate
-from yuyan.tasks import Classify, Rewrite, Tag, TaskConfig
+from yuyan.tasks import Classify, FindAnswer, Rewrite, Tag, TaskConfig
 from yuyan.tasks.base import Answer, Task
 from yuyan.tasks.labelled_text import Labelled
 from yuyan.tasks.paired_text import Paired
+from yuyan.tasks.question_text import Given, Question
 from yuyan.tasks.tagged_text import Sentence
 from yuyan.tokens import Tokenizer, train_tokenizer
 from yuyan.tokens.train import CharConfig
@@ -47,7 +48,7 @@ class Case:
 
     @property
     def texts(self) -> list[str]:
-        return [record.text for record in self.records]
+        return self.config.texts(self.records)
 
 
 def moods(language: str) -> list[Labelled]:
@@ -84,9 +85,28 @@ def turned(language: str) -> list[Paired]:
     return [Paired(text, (one,), f"toy:{i}") for i, (text, one) in enumerate(zip(texts, said, strict=True))]
 
 
+def questions(language: str) -> list[Question]:
+    """What was how."""
+    joint, asked = (" was ", "how was it?") if language == "en" else ("很", "它怎么样？")
+    found = []
+    for i, (text, _) in enumerate(sentences(language)):
+        start = text.index(joint) + len(joint)
+        found.append(Question(str(i), asked, text, (Given(text[start:].strip(".。"), start),), f"toy:{i}"))
+    return found
+
+
+def doubtful(language: str) -> list[Question]:
+    """Every third question is one that the text does not answer."""
+    asked = "when was it?" if language == "en" else "什么时候？"
+    return [
+        each._replace(question=asked, answers=()) if i % 3 == 2 else each for i, each in enumerate(questions(language))
+    ]
+
+
 KINDS_OF_TASK: tuple[tuple[str, Any, Any, Sequence[str]], ...] = (
     ("classify", Classify(), moods, READERS), ("classify several", Classify(several=True), topics, READERS),
     ("tag", Tag(scheme="bio"), parts, READERS), ("tag words", Tag(scheme="none"), kinds, READERS),
+    ("answer", FindAnswer(), questions, READERS), ("answer or none", FindAnswer(), doubtful, READERS),
     ("rewrite", Rewrite(), turned, WRITERS), ("rewrite with beams", Rewrite(beams=3), turned, WRITERS),
 )  # fmt: skip
 CASES = {
@@ -97,9 +117,7 @@ CASES = {
 
 
 def built(case: Case, length: int | None = 64, name: str | None = None) -> tuple[Task, Tokenizer]:
-    tokenizer = train_tokenizer(
-        [*case.texts, *(t for r in case.records for t in getattr(r, "targets", ()))], CharConfig()
-    )
+    tokenizer = train_tokenizer(case.texts, CharConfig())
     network = NETWORKS[name or case.networks[0]].network(len(tokenizer))
     return case.config.with_labels(case.records).suited(network).build(tokenizer, length), tokenizer
 

@@ -24,8 +24,8 @@ _TAGS = {
     "prefix_lm": "text-generation", "next_token": "text-generation", "preference": "text-generation",
     "masked_token": "fill-mask", "span_corruption": "text2text-generation", "contrastive": "sentence-similarity",
     "replaced_token": "feature-extraction", "ctc": "feature-extraction", "classify": "text-classification",
-    "tag": "token-classification", "rewrite": "text2text-generation", "summarise": "summarization",
-    "translate": "translation",
+    "tag": "token-classification", "answer": "question-answering", "rewrite": "text2text-generation",
+    "summarise": "summarization", "translate": "translation",
 }  # fmt: skip
 _MODELS = {
     "next_token": "A causal language model", "prefix_lm": "A causal language model, trained to go on or to answer,",
@@ -35,6 +35,7 @@ _MODELS = {
     "contrastive": "A model that turns texts into vectors,", "ctc": "A model that labels frames without an alignment (CTC),",
     "rewrite": "A model that rewrites texts,", "summarise": "A model that sums up texts,",
     "translate": "A model that translates,", "classify": "A classifier of texts,", "tag": "A model that labels the words of a text,",
+    "answer": "A model that finds the answer to a question in a text,",
 }  # fmt: skip
 """By the kind of the objective, that of its base for a distillation."""
 

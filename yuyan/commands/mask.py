@@ -36,7 +36,10 @@ def mask_command(model_path: Path, paths: list[Path], settings: list[str]) -> No
     out = Console(highlight=False, soft_wrap=True)
     for owner, item in zip(pieces.owners, pieces.items, strict=True):
         line = Text(f"{records[owner].where}: ", style="dim")
-        line.append_text(_labelled(task, item, names) if task.labels else _written(item, names))
+        if "start_positions" in item:
+            line.append_text(_answered(item, names))
+        else:
+            line.append_text(_labelled(task, item, names) if task.labels else _written(item, names))
         out.print(line)
 
 
@@ -51,6 +54,18 @@ def _labelled(task: Task, item: Item, names: Sequence[str]) -> Text:
     if not each:
         chosen = np.flatnonzero(labels) if labels.ndim else [int(labels)]
         line.append("=> " + ", ".join(task.labels[i] for i in chosen), style="bold green")
+    return line
+
+
+def _answered(item: Item, names: Sequence[str]) -> Text:
+    """What may not be the answer is dim; without an answer the first token is both its beginning and its end."""
+    line, start, end = Text(), int(item["start_positions"]), int(item["end_positions"])
+    for place, number in enumerate(item["input_ids"].tolist()):
+        label = "/start" * (place == start) + "/end" * (place == end)
+        style = "bold green" if start <= place <= end else "" if item["answer_mask"][place] else "dim"
+        line.append(f"{names[number]}{label} ", style=style)
+    if not start:
+        line.append("=> no answer here", style="bold green")
     return line
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,10 +21,11 @@ from yuyan.evaluate.wording import terminal_name
 from yuyan.metrics.interval import DRAWS
 from yuyan.models.network import NetworkModule
 from yuyan.store import storage_errors, to_json
+from yuyan.tasks import FindAnswer
 from yuyan.tasks.base import Task
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.text import DataConfig
-from yuyan.text.read import look
+from yuyan.text.read import decoded, look
 from yuyan.text.source import FORMATS
 
 CHUNK = 1024
@@ -129,8 +130,12 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def predict_command(model_path: Path, source: str, out: Path | None, form: str, settings: list[str]) -> None:
-    """Answer a text, the lines of standard input (-), or the records of a file. Raises InputError, DataError."""
+def predict_command(
+    model_path: Path, source: str, out: Path | None, form: str, settings: list[str], context: str | None = None
+) -> None:
+    """Answer a text, the lines of standard input (-), or the records of a file; questions are answered from `context`, a
+    text or a file of one. Raises InputError, DataError.
+    """
     if form not in ("jsonl", "csv"):
         raise InputError(f"--format: {form!r}; there are jsonl and csv")
     model = LanguageModel.load(model_path)
@@ -141,13 +146,15 @@ def predict_command(model_path: Path, source: str, out: Path | None, form: str, 
         raise DataError(f"{source}: no such file")
     task, data = task_and_data(model, [path] if is_file and path is not None else [], settings)
     if is_file and path is not None:
+        if context is not None:
+            raise InputError(f"--context: {source} is a file, whose questions have contexts of their own")
         files = look([path], data)
         config = task.config.found_texts(files, data)
         records: Iterable[Any] = config.read(files, data, labelled=False)
-    elif source == "-":
-        records = (record for line in sys.stdin if line.strip() for record in task.config.records_of([line.strip()]))
     else:
-        records = task.config.records_of([source])
+        told = _asked(task, context, data)
+        lines = (line.strip() for line in sys.stdin if line.strip()) if source == "-" else iter((source,))
+        records = (record for line in lines for record in task.config.records_of([told(line)]))
     network = model.network
     assert isinstance(network, NetworkModule)
     if out is None:
@@ -163,11 +170,31 @@ def predict_command(model_path: Path, source: str, out: Path | None, form: str, 
     say(f"{out}: {written:,} answers")
 
 
+def _asked(task: Task, context: str | None, data: DataConfig) -> Callable[[str], Any]:
+    """What a text that was given is to the task: itself, or a question on the context."""
+    if not isinstance(task.config, FindAnswer):
+        if context is not None:
+            raise InputError(f"--context: only for questions; this model's task is {task.config.kind}")
+        return lambda text: text
+    if context is None:
+        raise InputError(
+            "--context: required: the text that answers the question, or a file of it; or give a file of questions with "
+            "their contexts (SQuAD's JSON, .jsonl, .csv)"
+        )
+    if len(context) < 4096 and "\n" not in context and _exists(path := Path(context)):
+        source = look([path], data).sources[0]
+        if source.source.format != "text":
+            raise InputError(f"--context: {context} is no text; give a file of questions with contexts as the source")
+        context = "".join(decoded(source, data))
+    return lambda text: {"question": text, "context": context}
+
+
 def _answered(task: Task, network: NetworkModule, records: Iterable[Any]) -> Iterator[dict[str, Any]]:
     rest = iter(records)
     while chunk := list(islice(rest, CHUNK)):
         for record, answer in zip(chunk, task.answer(network, chunk), strict=True):
-            yield {"text": record.text, **answer.plain()}
+            said = answer.plain()
+            yield said if "question" in said else {"text": record.text, **said}
 
 
 def _write(file: TextIO, answers: Iterable[dict[str, Any]], form: str) -> int:

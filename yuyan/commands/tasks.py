@@ -24,12 +24,13 @@ from yuyan.text.read import look_at_parts
 from yuyan.text.split import OrderedSplit, RandomSplit
 from yuyan.tokens import Tokenizer
 
-ADOPTED = (
-    "text", "label", "lines", "several", "labels", "counts", "words", "tags", "spans", "joint", "scheme", "source", "target",
-    "languages", "reads",
+SHOWN = (
+    "text", "label", "lines", "words", "tags", "spans", "scheme", "source", "target", "languages", "form", "question",
+    "context", "answer", "start", "id",
 )  # fmt: skip
+"""Keys of a task that say where things are in its files."""
+ADOPTED = (*SHOWN, "several", "labels", "counts", "joint", "reads", "unanswerable", "longest")
 """Keys of a task that are found when they are not given."""
-SHOWN = ("text", "label", "lines", "words", "tags", "spans", "scheme", "source", "target", "languages")
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,13 @@ def make_task(config: RunConfig, folder: Path) -> TaskCorpus:
         remove_leftovers(place)
     settings, parts = _parts(config, config.task, folder)
     settings = settings.with_labels(parts["train"]).suited(planned_network(config))
-    tokenizer = tokenizer_for(config, folder, (text for record in parts["train"] for text in _texts(record)))
+    texts = settings.texts(parts["train"])
+    tokenizer = tokenizer_for(config, folder, texts)
     task = settings.build(tokenizer, config.train.context)
     pieces = task.items(parts["train"])
     if not pieces.items:
         raise DataError(f"{config.data.sources[0]}: there is nothing in it that can be learned")
     _show(config, task, parts, pieces)
-    texts = [record.text for record in parts["train"]]
     return TaskCorpus(
         tokenizer, task, dict(parts), pieces, config.train.batch_rows, language_of(texts),
         sum(len(text.encode()) for text in texts),
@@ -124,11 +125,6 @@ def _parts(config: RunConfig, task: TaskConfig, folder: Path) -> tuple[TaskConfi
         config.data, folder, write, lambda file: [task.record(json.loads(line)) for line in _lines(file)]
     )
     return task, parts
-
-
-def _texts(record: Any) -> tuple[str, ...]:
-    """All that a tokenizer has to know of a record: what is read, and what is to be written."""
-    return (record.text, *getattr(record, "targets", ()))
 
 
 def _lines(file: Path) -> list[str]:

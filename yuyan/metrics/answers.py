@@ -96,7 +96,7 @@ def score_answers(marks: Sequence[Marks], answerable: Sequence[bool], given: Seq
     """
     exact, f1 = np.array([each.exact for each in marks]), np.array([each.f1 for each in marks])
     there, said = np.array(answerable, bool), np.array(given, bool)
-    parts = {"answer_f1": f1, "answer_exact": exact}
+    parts = {"answer_f1": f1, "exact_match": exact}
     if not there.all():
         if there.any():
             parts |= {"has_answer_f1": f1[there], "has_answer_exact": exact[there]}
@@ -116,3 +116,19 @@ def _decided(said: np.ndarray, there: np.ndarray) -> dict[str, float]:
         "precision": both / found if found else 0.0, "recall": both / wanted if wanted else 0.0,
         "f1": 2 * both / (found + wanted) if found + wanted else 0.0, "count": float(wanted),
     }  # fmt: skip
+
+
+def silence_threshold(above: np.ndarray, given: np.ndarray, silent: np.ndarray) -> float:
+    """Where to keep silent: the bound on `above`, the score of no answer less that of the best one, by which F1 is highest.
+
+    `given` is the F1 of the best answer, `silent` that of none; all (Q,). It lies half way between two questions.
+    """
+    order = np.argsort(above, kind="stable")
+    ordered = above[order]
+    gains = np.concatenate(
+        ([0.0], np.cumsum((given - silent)[order]))
+    )  # of answering none, the first, the first two, ...
+    apart = np.concatenate(([True], ordered[1:] > ordered[:-1], [True]))  # questions with the same score go together
+    best = int(np.where(apart, gains, -np.inf).argmax())
+    bounds = np.concatenate(([ordered[0] - 1], ordered, [ordered[-1] + 1]))
+    return float(bounds[best : best + 2].mean())

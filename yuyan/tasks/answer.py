@@ -11,7 +11,7 @@ B windows, T tokens, C tokens of a context.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -27,12 +27,13 @@ from yuyan.errors import DataError, InputError
 from yuyan.hub.families import label_head
 from yuyan.hub.labels import SPAN
 from yuyan.metrics.answers import Marks as AnswerMarks
-from yuyan.metrics.answers import Way, mark, score_answers, way_of
+from yuyan.metrics.answers import Way, mark, score_answers, silence_threshold, way_of
 from yuyan.metrics.score import Scores
-from yuyan.models.network import NetworkModule
+from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.head import LabelHead
 from yuyan.objectives.base import Batch, Counted, Example, Loss, Marks
 from yuyan.tasks.base import Item, Pieces, label_scores, segments, too_long
+from yuyan.tasks.context import Read, best_spans, read_contexts, say_unlearned, tokens_of, windows_of
 from yuyan.tasks.question_text import NOWHERE, Form, Given, Layout, Misplaced, Question, layout_of, read_questions
 from yuyan.text import DataConfig
 from yuyan.text.survey import Survey
@@ -107,6 +108,8 @@ class FindAnswer(Config):
         ):  # fmt: skip
             if places:
                 warn(f"{places[0]}: {len(places):,} {said}; this is the first")
+        if odd.passed_over.bad:
+            warn(f"{odd.passed_over.bad:,} records are passed over; the first: {odd.passed_over.samples[0]}")
         return records
 
     def records_of(self, asked: Sequence[Any]) -> list[Question]:
@@ -140,10 +143,18 @@ class FindAnswer(Config):
             }
         )
 
+    def suited(self, network: Network) -> FindAnswer:
+        """Any network can be given a head for this."""
+        return self
+
     @property
     def unsettled(self) -> bool:
         """Whether something is to be chosen on the validation data."""
         return bool(self.unanswerable) and self.threshold is None
+
+    def texts(self, records: Sequence[Question]) -> list[str]:
+        """What a tokenizer is trained on: each context and each question once."""
+        return list(dict.fromkeys(text for record in records for text in (record.context, record.question)))
 
     def record(self, plain: dict[str, Any]) -> Question:
         """A record as it was stored."""
@@ -197,14 +208,6 @@ class Said(NamedTuple):
         return said | ({"no_answer": round(shares[-1], 6)} if self.unanswerable else {}) | {"best": best}
 
 
-class Read(NamedTuple):
-    """A context in tokens: their ids (C,), and the characters that each stands for, (C,) and (C,)."""
-
-    ids: list[int]
-    starts: np.ndarray
-    ends: np.ndarray
-
-
 @dataclass(frozen=True)
 class FindAnswerTask:
     """The task; see the module."""
@@ -212,7 +215,8 @@ class FindAnswerTask:
     config: FindAnswer
     tokenizer: Tokenizer
     length: int | None
-    labels: ClassVar[tuple[str, ...]] = SPAN
+    labels: ClassVar[tuple[str, ...]] = ()
+    looks: ClassVar[int | None] = None
     independent: ClassVar[bool] = True
     counted: ClassVar[Counted] = "texts"
 
@@ -220,7 +224,7 @@ class FindAnswerTask:
         """Scores of each token, as first and as last of the answer."""
         special = self.tokenizer.special
         start = special.bos if special.pad is None else special.pad
-        return label_head(like.config, self.labels, tokens=True, start=start, dropout=self.config.dropout)
+        return label_head(like.config, SPAN, tokens=True, start=start, dropout=self.config.dropout)
 
     # ------------------------------------------------------------ training
 
@@ -232,7 +236,7 @@ class FindAnswerTask:
         around = len(frame.begin) + len(frame.middle) + len(frame.end)
         texts = list(dict.fromkeys(record.question for record in records))
         questions = dict(zip(texts, self.tokenizer.encode_batch(texts), strict=True))
-        contexts = self._read(records)
+        contexts = read_contexts(self.tokenizer, [record.context for record in records])
         sizes = [around + len(questions[r.question]) + len(contexts[r.context].ids) for r in records]
         over = sum(self.length is not None and size > self.length for size in sizes)
         if over and self.config.too_long == "error":
@@ -242,10 +246,10 @@ class FindAnswerTask:
         for owner, record in enumerate(records):
             context, question = contexts[record.context], questions[record.question]
             room = None if self.length is None else self.length - around - len(question)
-            windows = list(self._windows(len(context.ids), room, record))
+            windows = list(windows_of(len(context.ids), room, self.config.overlap, record.where))
             span = None
             if labelled and record.answers:
-                given, span = _tokens_of(context, record.answers)
+                given, span = tokens_of(context, record.answers)
                 if span is None or not any(start <= span[0] and span[1] < stop for start, stop in windows):
                     lost.append(record.where)
                     continue
@@ -254,41 +258,8 @@ class FindAnswerTask:
             for start, stop in windows:
                 items.append(self._item(question, context, start, stop, span, labelled=labelled))
                 owners.append(owner)
-        if lost:
-            warn(f"{lost[0]}: {len(lost):,} questions are not learned, because their answer does not stand in the context, or "
-                 "whole in no window of it; this is the first")  # fmt: skip
-        if cut:
-            warn(
-                f"{cut[0]}: {len(cut):,} answers begin or end inside a token: all of the token is learned; this is the first"
-            )
+        say_unlearned(lost, cut)
         return Pieces(items, owners, max(sizes, default=0), over)
-
-    def _read(self, records: Sequence[Question]) -> dict[str, Read]:
-        texts = list(dict.fromkeys(record.context for record in records))
-        found = {}
-        for text, ids in zip(texts, self.tokenizer.encode_batch(texts), strict=True):
-            places = self.tokenizer.offsets(text)
-            assert len(places) == len(ids), "offsets are of the tokens that encode gives"
-            found[text] = Read(ids, *_characters_of(places, text))
-        return found
-
-    def _windows(self, count: int, room: int | None, record: Question) -> Iterator[tuple[int, int]]:
-        """Beginnings and ends of the windows of a context of so many tokens. Raises DataError where there is no room."""
-        if room is None or count <= room:
-            yield 0, count
-            return
-        overlap = max(0, room // 3) if self.config.overlap is None else self.config.overlap
-        if overlap >= room:
-            raise DataError(
-                f"{record.where}: beside the question there is room for {max(0, room)} tokens of its context, and "
-                f"{overlap} of them are to be shared by two windows: give a longer train.context"
-                + ("" if self.config.overlap is None else ", or a smaller task.overlap")
-            )
-        start = 0
-        while start + room < count:
-            yield start, start + room
-            start += room - overlap
-        yield start, count
 
     def _item(
         self, question: list[int], context: Read, start: int, stop: int, span: tuple[int, int] | None, *, labelled: bool
@@ -413,14 +384,7 @@ class FindAnswerTask:
         above = np.array([answer.null for answer in answers])
         given = np.array([self._mark(answer.spans[0].text, r).f1 for answer, r in zip(answers, records, strict=True)])
         silent = np.array([self._mark(None, record).f1 for record in records])
-        order = np.argsort(above, kind="stable")
-        gains = np.cumsum((given - silent)[order])  # of answering all up to this one
-        last = np.append(above[order][1:] > above[order][:-1], True)  # questions with the same score go together
-        gains = np.where(last, gains, -np.inf)
-        best = int(gains.argmax())
-        bounds = np.concatenate(([above.min() - 1], above[order], [above.max() + 1]))
-        place = best + 1 if gains[best] > 0 else 0
-        return self.config.model_copy(update={"threshold": float(bounds[place : place + 2].mean())})
+        return self.config.model_copy(update={"threshold": silence_threshold(above, given, silent)})
 
     # ------------------------------------------------------------ measuring
 
@@ -431,39 +395,3 @@ class FindAnswerTask:
         """F1 and exact match, over all and over questions with and without an answer."""
         marks = [self._mark(answer.text, record) for answer, record in zip(answers, records, strict=True)]
         return score_answers(marks, [bool(r.answers) for r in records], [not a.none for a in answers], draws)
-
-
-def _characters_of(places: Sequence[tuple[int, int]], text: str) -> tuple[np.ndarray, np.ndarray]:
-    """First characters of tokens and the ends of them, without white space; of one that is nothing else both are its end."""
-    starts, ends = np.array(places, np.int64).reshape(-1, 2).T
-    solid = np.array([not each.isspace() for each in text])
-    numbers = np.arange(len(text))
-    ahead = np.minimum.accumulate(np.where(solid, numbers, len(text))[::-1])[::-1]
-    behind = np.maximum.accumulate(np.where(solid, numbers + 1, 0))
-    first = np.minimum(np.append(ahead, len(text))[starts], ends)
-    return first, np.where(first < ends, np.maximum(np.append(0, behind)[ends], first), ends)
-
-
-def _tokens_of(context: Read, answers: Sequence[Given]) -> tuple[Given, tuple[int, int] | None]:
-    """The first answer that stands in the context, and its first and last token."""
-    given = next((each for each in answers if each.start != NOWHERE), answers[0])
-    inside = (context.ends > given.start) & (context.starts < given.start + len(given.text))
-    tokens = np.flatnonzero(inside & (context.ends > context.starts))
-    return given, (int(tokens[0]), int(tokens[-1])) if len(tokens) and given.start != NOWHERE else None
-
-
-def best_spans(begin: np.ndarray, stop: np.ndarray, until: np.ndarray, count: int) -> list[tuple[int, int]]:
-    """The pairs i <= j < until[i] with the highest begin[i] + stop[j], best first; (C,) each, -inf where it may not be."""
-    width = int((until - np.arange(len(begin))).max(initial=0))
-    if width < 1:
-        return []
-    behind = np.lib.stride_tricks.sliding_window_view(np.append(stop, np.full(width - 1, -np.inf)), width)
-    short = np.arange(width) < (until - np.arange(len(begin)))[:, None]
-    sums = np.where(short, begin[:, None] + behind, -np.inf).ravel()
-    order = np.argsort(-sums, kind="stable")[:count] if len(sums) <= count else _highest(sums, count)
-    return [(int(n) // width, int(n) // width + int(n) % width) for n in order if sums[n] > -np.inf]
-
-
-def _highest(values: np.ndarray, count: int) -> np.ndarray:
-    some = np.argpartition(-values, count)[:count]
-    return some[np.lexsort((some, -values[some]))]

@@ -121,6 +121,10 @@ class Classify(Config):
         """Whether something is to be chosen on the validation data."""
         return self.outside is not None and self.threshold is None
 
+    def texts(self, records: Sequence[Labelled]) -> list[str]:
+        """What a tokenizer is trained on."""
+        return [record.text for record in records]
+
     def record(self, plain: dict[str, Any]) -> Labelled:
         """A record as it was stored."""
         return Labelled(plain["text"], tuple(plain["labels"]), plain["where"])

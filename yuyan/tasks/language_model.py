@@ -125,7 +125,9 @@ class LanguageModel:
             write_model(network, folder, special_ids=ids, context=self.context)
             if self.sentence is not None:
                 write_sentence(self.sentence, folder, self.network.config.hidden_size)
-        tokenizer = self.tokenizer if self.task is None else self.tokenizer.with_frame()
+        tokenizer = self.tokenizer
+        if self.task is not None and isinstance(self.network, NetworkModule):
+            tokenizer = tokenizer.with_frame(segments=self.network.config.embedding.type_vocab_size > 1)
         tokenizer.save(folder)
         if self.task is not None:
             write_task(self.task, folder)
@@ -185,16 +187,16 @@ class LanguageModel:
         """
         return fill(self.network, self.tokenizer, text, gap=gap, top=top, settings=settings, start=self.start)
 
-    def predict(self, texts: str | Sequence[str], **changes: object) -> Any:
+    def predict(self, texts: str | Mapping[str, Any] | Sequence[Any], **changes: object) -> Any:
         """The answers of the task that the model was trained for: one for a text, a list for a list.
 
+        A question is a mapping with question and context.
         `changes` are keys of the task, such as `too_long="truncate"`. Raises InputError for a model without a task.
         """
         task = self.trained_task(changes)
-        answers = task.answer(
-            self._module("answer"), task.config.records_of([texts] if isinstance(texts, str) else texts)
-        )
-        return answers[0] if isinstance(texts, str) else answers
+        one = isinstance(texts, str | Mapping)
+        answers = task.answer(self._module("answer"), task.config.records_of([texts] if one else texts))
+        return answers[0] if one else answers
 
     def trained_task(self, changes: Mapping[str, object] | None = None) -> Task:
         """The task of the model. Raises InputError for a model without one, ConfigError for changes that are none."""

@@ -112,6 +112,10 @@ class PairConfig(Config):
                 raise InputError(f"text {number}: " + ("it is empty" if isinstance(text, str) else "expected a text"))
         return [Paired(text, (), f"text {number}") for number, text in enumerate(texts)]
 
+    def texts(self, records: Sequence[Paired]) -> list[str]:
+        """What a tokenizer is trained on: what is read, and what is to be written."""
+        return [text for record in records for text in (record.text, *record.targets)]
+
     def record(self, plain: dict[str, Any]) -> Paired:
         """A record as it was stored."""
         return Paired(plain["text"], tuple(plain["targets"]), plain["where"])

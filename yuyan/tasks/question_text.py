@@ -87,6 +87,8 @@ class Odd:
     """Answers that do not stand in their context."""
     ambiguous: list[str] = field(default_factory=list)
     """Answers without a place that stand at several."""
+    passed_over: Trouble = field(default_factory=Trouble)
+    """Records that cannot be used."""
 
 
 # ---------------------------------------------------------------- finding
@@ -104,13 +106,19 @@ def layout_of(files: Survey, data: DataConfig, given: Layout, *, labelled: bool,
             ".jsonl, .csv, .parquet with question, context, answers, answer_start"
         )
     form: Form = "squad" if _is_nested(rows[0].cells) else "rows"
-    where, cells = rows[0]
+    first = rows[0]
     if form == "squad":
-        where, cells = next(_first_questions(rows), (where, {}))
-        if not cells:
-            raise DataError(f"{where}: paragraphs without a question: a list `qas` with some in it was expected")
+        first = next(_first_questions(rows), TableRow({}, first.where))
+        if not first.cells:
+            raise DataError(f"{first.where}: paragraphs without a question: a list `qas` with some in it was expected")
     elif given.form == "squad" and not lenient:
-        raise DataError(f"{where}: no paragraphs here, as task.form=squad has them; it has: {', '.join(cells)}")
+        raise DataError(f"{first.where}: no paragraphs here, as task.form=squad has them; it has: {_has(first.cells)}")
+    return Layout(form, **_named(first, given, labelled=labelled, lenient=lenient))
+
+
+def _named(row: TableRow, given: Layout, *, labelled: bool, lenient: bool) -> dict[str, str | None]:
+    """Under which name each part is."""
+    cells, where = row
     found: dict[str, str | None] = {}
     for part, names in NAMES.items():
         wanted = getattr(given, part)
@@ -123,7 +131,7 @@ def layout_of(files: Survey, data: DataConfig, given: Layout, *, labelled: bool,
         needed = part in NEEDED or (part == "answer" and labelled and "is_impossible" not in cells)
         if needed and found[part] is None:
             raise DataError(f"{where}: no {part} here; say which it is with task.{part}=NAME; it has: {_has(cells)}")
-    return Layout(form, **found)
+    return found
 
 
 def _has(cells: Mapping[str, Any]) -> str:
@@ -138,11 +146,10 @@ def _is_nested(cells: Mapping[str, Any]) -> bool:
     return "paragraphs" in cells or "qas" in cells
 
 
-def _first_questions(rows: Sequence[TableRow]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _first_questions(rows: Sequence[TableRow]) -> Iterator[TableRow]:
     for row in rows:
         if _is_nested(row.cells):
-            for each in _nested(row, Trouble(True), NAMES["id"]):
-                yield each.where, each.cells
+            yield from _nested(row, Trouble(True), NAMES["id"])
 
 
 # ---------------------------------------------------------------- reading
@@ -155,7 +162,8 @@ def read_questions(
 
     Raises DataError naming file and line, or the id of the question, unless `data.skip_bad_records`.
     """
-    trouble, odd = Trouble(data.skip_bad_records), Odd()
+    trouble = Trouble(data.skip_bad_records)
+    odd = Odd(passed_over=trouble)
     found: dict[str, Question] = {}
     ids = (layout.id,) if layout.id is not None else NAMES["id"]
     for surveyed in files.sources:
@@ -241,16 +249,11 @@ def _answers(
         return None
     found: list[Given] = []
     for text, start in pairs:
-        place = start if start is not None and context.startswith(text, start) and start >= 0 else None
-        if (
-            place is None
-            and start is None
-            and (place := context.find(text)) >= 0
-            and context.find(text, place + 1) >= 0
-        ):
+        if start is None and context.count(text) > 1:
             odd.ambiguous.append(row.where)
-        elif place is None or place < 0:
-            place = _nearest(context, text, start or 0)
+        said = context.find(text) if start is None else start
+        place = said if said >= 0 and context.startswith(text, said) else _nearest(context, text, said)
+        if place != said or place == NOWHERE:
             if misplaced == "error":
                 trouble.report(f"{row.where}: {_misplaced(context, text, start, place)}")
                 return None
@@ -264,7 +267,8 @@ def _pairs(cells: Mapping[str, Any], layout: Layout) -> list[tuple[str, int | No
     key = layout.answer
     if key is None or key not in cells:
         return [] if cells.get("is_impossible") is True else f"no {key or 'answers'!r} here; it has: {_has(cells)}"
-    value, starts = cells[key], cells.get(layout.start) if layout.start is not None else None
+    value: Any = cells[key]
+    starts: Any = None if layout.start is None else cells.get(layout.start)
     if isinstance(value, dict):
         value, starts = value.get("text"), value.get("answer_start")
     if value is None or value in ("", []):

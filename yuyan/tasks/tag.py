@@ -125,6 +125,10 @@ class Tag(Config):
         """Nothing is to be chosen on the validation data."""
         return False
 
+    def texts(self, records: Sequence[Sentence]) -> list[str]:
+        """What a tokenizer is trained on."""
+        return [record.text for record in records]
+
     def record(self, plain: dict[str, Any]) -> Sentence:
         """A record as it was stored."""
         return Sentence(tuple(plain["words"]), tuple(plain["tags"]), plain["where"], plain["joint"])

@@ -127,8 +127,10 @@ class Tokenizer:
         closing = [] if self.special.eos is None else [self.special.eos]
         return PairFrame(before, between or closing, after, (a, b, c if between else b, d, e))
 
-    def with_frame(self) -> Tokenizer:
-        """The same tokenizer, whose file says what a whole text is put between, so that other programs do it too."""
+    def with_frame(self, *, segments: bool = False) -> Tokenizer:
+        """The same tokenizer, whose file says what a whole text is put between, so that other programs do it too; with
+        `segments` also to which of two texts a token belongs.
+        """
         structure = json.loads(self._content)
         if structure.get("post_processor") is not None or not any(self.frame):
             return self
@@ -141,7 +143,8 @@ class Tokenizer:
             "pair": [*begin, *text, *end, {"Sequence": {"id": "B", "type_id": 1}}, *closing],
             "special_tokens": {name: {"id": name, "ids": [i], "tokens": [name]} for name, i in names.items()},
         }  # fmt: skip
-        return Tokenizer(json.dumps(structure, ensure_ascii=False, indent=2), self.settings)
+        told = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]} if segments else {}
+        return Tokenizer(json.dumps(structure, ensure_ascii=False, indent=2), {**self.settings, **told})
 
     def with_control(self, names: Sequence[str]) -> Tokenizer:
         """The same tokenizer with more control tokens, behind all others; the last of `names` becomes the end mark.
