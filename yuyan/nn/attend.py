@@ -10,18 +10,20 @@ Shapes: B batch, H heads, T tokens, S keys, K head size; N = B x H.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from yuyan.nn.transforms import under_transform
+from yuyan.nn.words import has_words, share, words
 
 LONGEST_BLOCKED = 2048  # the kept probabilities grow with the square of the length
 LARGEST_BLOCK = 1 << 25  # scores of one block, 64 MiB
+WHOLE = 1 << 24  # scores up to which a block is as large as it can be where no key can be left out
 ALIGNED = 16  # keys; products of other sizes are slower
 
 
@@ -55,7 +57,10 @@ def attend(
         if shared > 1:
             key, value = (x.repeat_interleave(shared, dim=1) for x in (key, value))
         scale = query.shape[-1] ** -0.5 if scale is None else scale
-        blocks = blocks_of(query.shape[2], key.shape[2], causal, reach)
+        size = block_size(query.shape[2])
+        if not causal and reach is None:  # nothing can be left out
+            size = max(size, WHOLE // (query.shape[0] * query.shape[1] * key.shape[2]))
+        blocks = blocks_of(query.shape[2], key.shape[2], causal, reach, size)
         if not _differentiated(query, key, value, mask):
             return _forward(query, key, value, mask, blocks, scale, None)
         result: Tensor = Blocked.apply(query, key, value, mask, blocks, scale)  # type: ignore[no-untyped-call]
@@ -93,14 +98,11 @@ def _forward(
     for rows, seen, causal in blocks:
         part = None if mask is None else mask[:, :, rows if mask.shape[2] > 1 else slice(None), seen]
         numbers = None if part is None or part.dtype == torch.bool else part
-        scores = _scores(query[:, rows], key[:, seen], scale, numbers, heads)
-        if causal:
-            size = rows.stop - rows.start
-            later = torch.ones(size, size, dtype=torch.bool, device=scores.device).triu(1)
-            scores[..., rows].masked_fill_(later, float("-inf"))
+        near = key[:, seen].contiguous()  # the product would copy a view in the order of its transpose, slowly
+        scores = _scores(query[:, rows], near, scale, numbers, heads)
         if part is not None and part.dtype == torch.bool:
             scores.view(batch, heads, -1, scores.shape[-1]).masked_fill_(~part, float("-inf"))
-        weights = torch.softmax(scores, -1)  # sums in float32 whatever its input is
+        weights = _softmax(scores, scale if numbers is None else 1.0, causal)
         outputs.append(torch.bmm(weights, value[:, seen]))
         if kept is not None:
             kept.append(weights)
@@ -108,14 +110,27 @@ def _forward(
 
 
 def _scores(query: Tensor, key: Tensor, scale: float, added: Tensor | None, heads: int) -> Tensor:
-    """(N, T, S): Q K^T * scale + added, rounded to bfloat16 once."""
+    """(N, T, S): Q K^T, or Q K^T * scale + added, rounded to bfloat16 once."""
     if added is None:
-        if math.frexp(scale)[0] == 0.5:  # a power of two changes no digit
-            scores = torch.bmm(query, key.transpose(1, 2))
-            return scores if scale == 1.0 else scores.mul_(scale)
-        return torch.baddbmm(query.new_empty(1), query, key.transpose(1, 2), beta=0, alpha=scale)
+        return torch.bmm(query, key.transpose(1, 2))
     shape = (query.shape[0] // heads, heads, query.shape[1], key.shape[1])
     return torch.baddbmm(added.expand(shape).flatten(0, 1), query, key.transpose(1, 2), alpha=scale)
+
+
+def _softmax(scores: Tensor, scale: float, causal: bool) -> Tensor:
+    """softmax(scale * scores) in their place, float32 inside; with `causal` the last queries and keys are the same tokens,
+    and hide from each other what comes later."""
+    queries = scores.shape[1]
+    if not has_words(scores):
+        if causal:
+            later = torch.ones(queries, queries, dtype=torch.bool, device=scores.device).triu(1)
+            scores[..., -queries:].masked_fill_(later, float("-inf"))
+        return torch.softmax(scores * scale, -1)
+    from yuyan.nn import kernels
+
+    rows, number, hidden = words(scores).reshape(-1, scores.shape[2]), np.float32(scale), queries - 1 if causal else 0
+    share(len(rows), scores.numel(), lambda first, last: kernels.softmax(first, last, rows, number, queries, hidden))
+    return scores
 
 
 class Blocked(torch.autograd.Function):
@@ -140,12 +155,14 @@ class Blocked(torch.autograd.Function):
         d_queries, d_masks, d_key, d_value = [], [], None, None
         for (rows, seen, _), weights in zip(reversed(ctx.blocks), reversed(kept), strict=True):
             d_rows = d_output[:, rows]
-            d_weights = torch.bmm(d_rows, value[:, seen].transpose(1, 2))
+            d_weights = torch.bmm(d_rows, value[:, seen].contiguous().transpose(1, 2))
             d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
             if ctx.needs_input_grad[3]:
                 d_masks.append(_mask_gradient(d_scores.view(*shapes[0][:2], *d_scores.shape[1:]), mask))
-            d_queries.append(torch.bmm(d_scores, key[:, seen]).mul_(ctx.scale))
-            d_block = torch.bmm(d_scores.transpose(1, 2), query[:, rows]).mul_(ctx.scale)
+            if ctx.scale != 1.0:
+                d_scores.mul_(ctx.scale)
+            d_queries.append(torch.bmm(d_scores, key[:, seen]))
+            d_block = torch.bmm(d_scores.transpose(1, 2), query[:, rows])
             d_key = _added(d_key, seen, d_block, keys, len(kept))
             d_value = _added(d_value, seen, torch.bmm(weights.transpose(1, 2), d_rows), keys, len(kept))
         assert d_key is not None and d_value is not None
@@ -175,7 +192,7 @@ def _added(total: Tensor | None, seen: slice, part: Tensor, keys: int, blocks: i
 def _mask_gradient(d_scores: Tensor, mask: Tensor) -> Tensor:
     """(B, H, T, S) summed over the axes that the mask has not, in float32."""
     absent = [axis for axis in range(4) if mask.shape[axis] == 1 != d_scores.shape[axis]]
-    return d_scores.sum(absent, keepdim=True, dtype=torch.float32) if absent else d_scores.float()
+    return d_scores.sum(absent, keepdim=True, dtype=torch.float32) if absent else d_scores.to(torch.float32, copy=True)
 
 
 def _whole(parts: list[Tensor], mask: Tensor | None) -> Tensor | None:
@@ -194,9 +211,9 @@ class Block(NamedTuple):
     causal: bool
 
 
-def blocks_of(queries: int, keys: int, causal: bool, reach: Reach | None = None) -> list[Block]:
-    """All queries, block after block."""
-    size, blocks = block_size(queries), list[Block]()
+def blocks_of(queries: int, keys: int, causal: bool, reach: Reach | None, size: int) -> list[Block]:
+    """All queries, `size` after `size`."""
+    blocks = list[Block]()
     for start in range(0, queries, size):
         stop = min(start + size, queries)
         first, end = 0, stop if causal else keys

@@ -39,9 +39,10 @@ def down(number: Any) -> Any:
 
 @compiled
 def exp(x: Any) -> Any:
-    """e^x in float32: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2] (Cephes), for x from -87 to 88; what is no number
-    stays so."""
-    x = np.float32(-87) if x < np.float32(-87) else x
+    """e^x in float32: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2] (Cephes); 0 below -87, e^88 above 88; what is no
+    number stays so."""
+    nothing = x < np.float32(-87)
+    x = np.float32(-87) if nothing else x
     x = np.float32(88) if x > np.float32(88) else x
     n = np.floor(x * LOG2_E + HALF)
     r = x - n * LN2_HIGH - n * LN2_LOW
@@ -52,7 +53,8 @@ def exp(x: Any) -> Any:
     p = p * r + np.float32(1.6666665459e-1)
     p = p * r + np.float32(5.0000001201e-1)
     p = p * r * r + r + ONE
-    return p * np.int32(np.int32(np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+    power = np.int32(np.int32(np.int32(n) + np.int32(127)) << np.int32(23))
+    return p * np.int32(np.int32(0) if nothing else power).view(np.float32)
 
 
 @compiled
@@ -92,6 +94,36 @@ def d_gelu_tanh(first: Any, last: Any, x: Any, d_out: Any, out: Any) -> None:
 
 
 @compiled
+def highest(row: Any) -> Any:
+    """The largest of some words, as float32: found among whole numbers that have the order of the numbers they stand for."""
+    top = np.int16(-0x8000)
+    for v in range(len(row)):
+        word = np.int16(row[v])
+        top = max(top, np.int16(word ^ np.int16(np.int16(word >> np.int16(15)) & np.int16(0x7FFF))))
+    return up(np.uint16(np.int16(top ^ np.int16(np.int16(top >> np.int16(15)) & np.int16(0x7FFF)))))
+
+
+@compiled
+def softmax(first: Any, last: Any, scores: Any, scale: Any, queries: Any, hidden: Any) -> None:
+    """exp(scale * scores) over their sum, in the place of words (N, S). Rows are `queries` after each other, again and
+    again; the last `hidden - q` keys of query q are not seen, and are 0."""
+    size = scores.shape[1]
+    shares = np.empty(size, np.float32)
+    for n in range(first, last):
+        seen = size - max(0, hidden - n % queries)
+        row = scores[n, :seen]
+        largest = highest(row)
+        total = np.float32(0)
+        for s in range(seen):
+            shares[s] = exp((up(row[s]) - largest) * scale)
+            total += shares[s]
+        part = ONE / total
+        for s in range(seen):
+            row[s] = down(shares[s] * part)
+        scores[n, seen:] = 0
+
+
+@compiled
 def cross_entropy(
     first: Any, last: Any, scores: Any, labels: Any, factors: Any, smoothing: Any, z: Any, loss: Any, d_bias: Any
 ) -> None:
@@ -106,11 +138,7 @@ def cross_entropy(
             loss[n] = 0
             row[:] = 0
             continue
-        top = np.int16(-0x8000)  # as whole numbers in the order of the numbers they stand for
-        for v in range(size):
-            word = np.int16(row[v])
-            top = max(top, np.int16(word ^ np.int16(np.int16(word >> np.int16(15)) & np.int16(0x7FFF))))
-        largest = up(np.uint16(np.int16(top ^ np.int16(np.int16(top >> np.int16(15)) & np.int16(0x7FFF)))))
+        largest = highest(row)
         total = np.float32(0)
         for v in range(size):
             share = exp(up(row[v]) - largest)

@@ -14,7 +14,7 @@ from yuyan.nn.attend import Blocked, attend, blocks_of, reach_of
 def test_blocked_equals_fused(length: int) -> None:
     tensors = [torch.randn(2, 3, length, 16, requires_grad=True) for _ in range(3)]
     upstream = torch.randn(2, 3, length, 16)
-    ours = Blocked.apply(*tensors, None, blocks_of(length, length, True), 0.3)
+    ours = Blocked.apply(*tensors, None, blocks_of(length, length, True, None, 64), 0.3)
     fused = F.scaled_dot_product_attention(*tensors, is_causal=True, scale=0.3)
     torch.testing.assert_close(ours, fused, atol=1e-5, rtol=1e-5)
     for a, b in zip(
@@ -57,7 +57,7 @@ def test_blocked_with_a_mask(name: str, queries: int, keys: int, scale: float) -
     mask = mask if mask.dtype == torch.bool else mask.requires_grad_()
     tensors = [torch.randn(2, 3, n, 16, requires_grad=True) for n in (queries, keys, keys)]
     inputs = [*tensors, *([mask] if mask.requires_grad else [])]
-    ours = Blocked.apply(*tensors, mask, blocks_of(queries, keys, False, reach), scale)
+    ours = Blocked.apply(*tensors, mask, blocks_of(queries, keys, False, reach, 64), scale)
     plain = F.scaled_dot_product_attention(*tensors, attn_mask=mask, scale=scale)
     torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
     upstream = torch.randn_like(plain)
@@ -82,3 +82,25 @@ def test_elsewhere_the_fused_kernel_is_kept(monkeypatch: pytest.MonkeyPatch) -> 
     attend(query, query, query, None, causal=True, scale=None, dropout=0.0)
     long = torch.randn(1, 1, 2049, 4).bfloat16().requires_grad_()
     attend(long, long, long, None, causal=True, scale=None, dropout=0.0)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("scale", [0.3, 1.0])
+def test_the_softmax_of_words(causal: bool, scale: float) -> None:
+    """Rounded once, zero where nothing is seen; a row of nothing is no number, as PyTorch has it."""
+    scores = (torch.randn(5, 7, 19) * 4).bfloat16()
+    scores[1, 2, 3] = float("-inf")
+    exact = module._softmax(scores.double(), scale, causal)
+    ours = module._softmax(scores.clone(), scale, causal)
+    torch.testing.assert_close(ours.double(), exact, atol=1e-9, rtol=2**-8)
+    assert torch.equal(ours == 0, exact == 0)
+    assert module._softmax(torch.full((1, 1, 3), float("-inf")).bfloat16(), 1.0, False).isnan().all()
+
+
+@pytest.mark.parametrize(("causal", "blocks"), [(True, 5), (False, 1)])
+def test_a_block_is_whole_where_nothing_is_left_out(causal: bool, blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    query, taken = torch.randn(1, 1, 300, 8).bfloat16(), []
+    monkeypatch.setattr(module, "_softmax", lambda *a, real=module._softmax: (taken.append(1), real(*a))[1])
+    monkeypatch.setattr(module, "block_size", lambda length: 64)
+    attend(query, query, query, None, causal=causal, scale=None, dropout=0.0)
+    assert len(taken) == blocks
