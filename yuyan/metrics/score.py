@@ -19,7 +19,7 @@ class Value(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """The first of `values` is the one that picks the best model; higher is better."""
+    """The first of `values` is the one that picks the best model; higher is better, unless `lower`."""
 
     values: dict[str, Value]
     counted: int
@@ -38,3 +38,5 @@ class Scores(NamedTuple):
     """How it was counted, such as sacreBLEU's signature; a line each."""
     beside: tuple[tuple[str, dict[str, float]], ...] = ()
     """What simple rules get on the same records: their name, and values by measure."""
+    lower: bool = False
+    """Whether the first value is the better, the lower it is."""

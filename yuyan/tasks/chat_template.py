@@ -69,6 +69,8 @@ class Rendered(NamedTuple):
     ids: list[int]
     scored: list[bool]
     """(T,), true for the answers to learn, each with its end mark."""
+    bytes: int
+    """Of the texts of these answers, in UTF-8."""
 
 
 class ChatTemplate:
@@ -135,7 +137,7 @@ class ChatTemplate:
                 raise DataError(f"{self.place}: no end mark {self.tokenizer.vocabulary[self.end]!r} behind an answer")
             for i in inside:
                 scored[i] = i <= last
-        return Rendered(ids, scored)
+        return Rendered(ids, scored, sum(len(messages[i].content.encode()) for i in learned))
 
     def _edges(self, safe: Sequence[Message], text: str) -> dict[int, tuple[int, int]]:
         """For each answer where it begins in `text`, and where what the template puts behind it ends.

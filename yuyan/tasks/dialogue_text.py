@@ -60,6 +60,8 @@ class Dialogue(NamedTuple):
 
     messages: tuple[Message, ...]
     where: str
+    asks: bool = False
+    """Whether its last message is to be answered."""
 
     @property
     def text(self) -> str:
@@ -346,10 +348,3 @@ def wrong_with(messages: Sequence[Message], *, labelled: bool, joins: bool = Fal
     if labelled and len(turns) < 2:
         return "no answer of the assistant in this dialogue: there is nothing to learn"
     return None
-
-
-def answerable(dialogue: Dialogue) -> tuple[tuple[Message, ...], str | None]:
-    """What an answer is asked to, and the answer that the file gives, if it gives one."""
-    if dialogue.messages[-1].role == "assistant":
-        return dialogue.messages[:-1], dialogue.messages[-1].content
-    return dialogue.messages, None

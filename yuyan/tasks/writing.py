@@ -53,7 +53,7 @@ class Completion(NamedTuple):
 
 
 class Writer:
-    """A network that continues texts. `start` is what a decoder with an encoder begins with.
+    """A network that continues texts. `start` is what a decoder with an encoder begins with, `ends` what ends a text.
 
     Raises InputError for a network that cannot write.
     """
@@ -61,6 +61,7 @@ class Writer:
     def __init__(
         self, network: NetworkModule | NGram, tokenizer: Tokenizer, context: int | None, *,
         start: int | None = None, prefixes: Prefixes | None = None, grammars: Grammars | None = None,
+        ends: frozenset[int] | None = None,
     ):  # fmt: skip
         self.network, self.tokenizer, self.start, self.prefixes = network, tokenizer, start, prefixes
         self.reads = isinstance(network, NetworkModule) and network.encoder is not None
@@ -69,7 +70,7 @@ class Writer:
         self.stack = isinstance(network, NetworkModule) and isinstance(network.config.decoder, Stack)
         carries = isinstance(network, NetworkModule) and not self.stack
         self.context = None if carries else context  # a network that carries a state reads any number of tokens
-        self.ends = ends_of(tokenizer)
+        self.ends = ends_of(tokenizer) if ends is None else ends
         self.grammars = grammars or Grammars(tokenizer, self.ends)
 
     def engine(self) -> Engine:
@@ -88,6 +89,12 @@ class Writer:
             ids = [i for i in (self.start, special.bos, special.pad, 0) if i is not None][:1]
         elif special.bos is not None:
             ids = [special.bos, *ids]
+        return self.requested(ids, settings, source=source, draft=draft)
+
+    def requested(
+        self, ids: Sequence[int], settings: Settings, *, source: list[int] | None = None, draft: Writer | None = None
+    ) -> Request:
+        """The same for tokens that the decoder reads as they are. Raises InputError."""
         if isinstance(settings, Contrastive) and isinstance(self.network, NGram):
             raise InputError(
                 "contrastive search compares hidden states, and an n-gram model has none; use kind=sampling"
