@@ -25,7 +25,7 @@ _TAGS = {
     "masked_token": "fill-mask", "span_corruption": "text2text-generation", "contrastive": "sentence-similarity",
     "replaced_token": "feature-extraction", "ctc": "feature-extraction", "classify": "text-classification",
     "tag": "token-classification", "answer": "question-answering", "rewrite": "text2text-generation",
-    "summarise": "summarization", "translate": "translation",
+    "summarise": "summarization", "translate": "translation", "converse": "text-generation",
 }  # fmt: skip
 _MODELS = {
     "next_token": "A causal language model", "prefix_lm": "A causal language model, trained to go on or to answer,",
@@ -36,6 +36,7 @@ _MODELS = {
     "rewrite": "A model that rewrites texts,", "summarise": "A model that sums up texts,",
     "translate": "A model that translates,", "classify": "A classifier of texts,", "tag": "A model that labels the words of a text,",
     "answer": "A model that finds the answer to a question in a text,",
+    "converse": "A model that answers in a dialogue,",
 }  # fmt: skip
 """By the kind of the objective, that of its base for a distillation."""
 

@@ -90,6 +90,11 @@ def _refuse_unfinished(found: Sequence[Completion]) -> None:
 
 def generate_settings(options: Mapping[str, Any], keys: Sequence[str]) -> Settings:
     """The strategy that options and `key=value` say. Raises ConfigError."""
+    return decoding(with_shape(written_values(options, keys)))
+
+
+def written_values(options: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """What options and `key=value` say, as plain values. Raises ConfigError, InputError."""
     values: dict[str, Any] = {}
     for assignment in keys:
         key, value = parse_override(assignment)
@@ -100,7 +105,7 @@ def generate_settings(options: Mapping[str, Any], keys: Sequence[str]) -> Settin
             if not isinstance(node, dict):
                 raise InputError(f"--set {assignment}: {parent} is given as a value already")
         node[leaf] = value
-    return decoding(with_shape(values | {key: value for key, value in options.items() if value is not None}))
+    return values | {key: value for key, value in options.items() if value is not None}
 
 
 def _standard_input() -> str:

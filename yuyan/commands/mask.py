@@ -15,6 +15,7 @@ from yuyan.nn.linear_cross_entropy import IGNORE
 from yuyan.tasks.base import Item, Task
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.text.read import look
+from yuyan.tokens import Tokenizer
 
 SHOWN = 5
 COLOURS = ("green", "magenta", "cyan", "yellow", "blue", "red")
@@ -32,7 +33,7 @@ def mask_command(model_path: Path, paths: list[Path], settings: list[str]) -> No
     files = look(paths, data)
     config = task.config.found(files, data)
     records = list(islice(config.read(files, data), SHOWN))
-    pieces, names = task.items(records), model.tokenizer.vocabulary
+    pieces, names = task.items(records), _names(model.tokenizer)
     out = Console(highlight=False, soft_wrap=True)
     for owner, item in zip(pieces.owners, pieces.items, strict=True):
         line = Text(f"{records[owner].where}: ", style="dim")
@@ -41,6 +42,22 @@ def mask_command(model_path: Path, paths: list[Path], settings: list[str]) -> No
         else:
             line.append_text(_labelled(task, item, names) if task.labels else _written(item, names))
         out.print(line)
+
+
+def _names(tokenizer: Tokenizer) -> list[str]:
+    """The tokens as one can read them: a token of bytes as its text, where it is one."""
+    names = list(tokenizer.vocabulary)
+    for number, piece in enumerate(tokenizer.pieces.later):
+        if piece and not piece.isascii():
+            names[number] = piece.decode("utf-8", "ignore") if _is_text(piece) else names[number]
+    return names
+
+
+def _is_text(piece: bytes) -> bool:
+    try:
+        return piece.decode("utf-8").isprintable()
+    except UnicodeDecodeError:
+        return False
 
 
 def _labelled(task: Task, item: Item, names: Sequence[str]) -> Text:
@@ -71,7 +88,12 @@ def _answered(item: Item, names: Sequence[str]) -> Text:
 
 def _written(item: Item, names: Sequence[str]) -> Text:
     """What is read, and in colour and brackets what is learned to be written."""
-    line, ids, labels = Text(), item["input_ids"].tolist(), item["labels"].tolist()
+    line, ids = Text(), item["input_ids"].tolist()
+    if "scored" in item:  # which of its own tokens are learned
+        for number, learned in zip(ids, item["scored"].tolist(), strict=True):
+            line.append(f"[{names[number]}] " if learned else f"{names[number]} ", style="green" if learned else "dim")
+        return line
+    labels = item["labels"].tolist()
     if "decoder_input_ids" in item:
         line.append("".join(f"{names[i]} " for i in ids) + "=> ", style="dim")
     else:  # the label of a token is the one behind it

@@ -14,7 +14,7 @@ from yuyan.console import say, table
 from yuyan.evaluate.fragment import html_curves, html_table
 from yuyan.evaluate.held_out import HeldOut
 from yuyan.evaluate.quantities import interval, percent, significant
-from yuyan.evaluate.task_score import TaskScore
+from yuyan.evaluate.task_score import TaskLoss, TaskScore
 from yuyan.evaluate.wording import SHARES, terminal_name
 
 
@@ -116,6 +116,8 @@ def quick(rate: float) -> str:
 def next_command(result: Trained) -> str:
     if result.writes:
         return shlex.join(["yuyan", "generate", str(result.folder), result.prompt])
+    if isinstance(result.validation, TaskLoss):
+        return f"yuyan chat {result.folder}"
     if isinstance(result.validation, TaskScore):
         return f"yuyan predict {result.folder} 'a text, or a file of texts'"
     return f"yuyan evaluate {result.folder} MORE-DATA"

@@ -87,13 +87,14 @@ def language_of(texts: Sequence[str]) -> str:
     return "zh" if identify("\n".join(texts[:LOOKED_AT])).code.startswith("zh") else "en"
 
 
-def tokenizer_for(config: RunConfig, folder: Path, texts: Iterable[str]) -> Tokenizer:
-    """The tokenizer that the config names, or one trained on the texts and kept in the run."""
+def tokenizer_for(config: RunConfig, folder: Path, texts: Iterable[str], control: Sequence[str] = ()) -> Tokenizer:
+    """The tokenizer that the config names, or one trained on the texts, with more `control` tokens, and kept in the run."""
     if isinstance(config.tokenizer, From):
         return load_tokenizer(config.tokenizer.path)
     place = folder / "tokenizer"
     if not (place / "tokenizer.json").is_file():
-        train_tokenizer(texts, config.tokenizer).save(place)
+        trained = train_tokenizer(texts, config.tokenizer)
+        (trained.with_control(control) if control else trained).save(place)
     return load_tokenizer(place)
 
 

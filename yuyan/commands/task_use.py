@@ -21,8 +21,10 @@ from yuyan.evaluate.wording import terminal_name
 from yuyan.metrics.interval import DRAWS
 from yuyan.models.network import NetworkModule
 from yuyan.store import storage_errors, to_json
-from yuyan.tasks import FindAnswer
+from yuyan.tasks import Converse, FindAnswer
 from yuyan.tasks.base import Task
+from yuyan.tasks.chat_template import plain_messages
+from yuyan.tasks.dialogue_text import Dialogue
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.text import DataConfig
 from yuyan.text.read import decoded, look
@@ -35,10 +37,10 @@ TASK = "task."
 
 def task_and_data(model: LanguageModel, paths: Sequence[Path], settings: Sequence[str]) -> tuple[Task, DataConfig]:
     """The task with its changes, and how to read the files."""
-    assert model.task is not None
+    stored = model.task or Converse(template="own")  # a published model that talks
     mine = [assignment.removeprefix(TASK) for assignment in settings if assignment.startswith(TASK)]
     others = [assignment for assignment in settings if not assignment.startswith(TASK)]
-    config = load_config(type(model.task), None, mine, base=model.task.model_dump(mode="json")).config
+    config = load_config(type(stored), None, mine, base=stored.model_dump(mode="json")).config
     data = load_config(DataConfig, None, others, base={"sources": [str(path) for path in paths]}).config
     return config.build(model.tokenizer, model.context), data
 
@@ -194,7 +196,13 @@ def _answered(task: Task, network: NetworkModule, records: Iterable[Any]) -> Ite
     while chunk := list(islice(rest, CHUNK)):
         for record, answer in zip(chunk, task.answer(network, chunk), strict=True):
             said = answer.plain()
-            yield said if "question" in said else {"text": record.text, **said}
+            yield said if "question" in said else {**_shown(record), **said}
+
+
+def _shown(record: Any) -> dict[str, Any]:
+    if isinstance(record, Dialogue):
+        return {"messages": plain_messages(record.messages)}
+    return {"text": record.text}
 
 
 def _write(file: TextIO, answers: Iterable[dict[str, Any]], form: str) -> int:

@@ -18,8 +18,9 @@ from yuyan.corpus.by_length import ByLength
 from yuyan.errors import ConfigError, DataError
 from yuyan.models.network import NetworkModule
 from yuyan.store import remove_leftovers
-from yuyan.tasks import TaskConfig
+from yuyan.tasks import Converse, TaskConfig
 from yuyan.tasks.base import Pieces, Task
+from yuyan.tasks.dialogue_text import Dialogue
 from yuyan.text.read import look_at_parts
 from yuyan.text.split import OrderedSplit, RandomSplit
 from yuyan.tokens import Tokenizer
@@ -29,7 +30,7 @@ SHOWN = (
     "context", "answer", "start", "id",
 )  # fmt: skip
 """Keys of a task that say where things are in its files."""
-ADOPTED = (*SHOWN, "several", "labels", "counts", "joint", "reads", "unanswerable", "longest")
+ADOPTED = (*SHOWN, "several", "labels", "counts", "joint", "reads", "unanswerable", "longest", "template")
 """Keys of a task that are found when they are not given."""
 
 
@@ -87,7 +88,9 @@ def make_task(config: RunConfig, folder: Path) -> TaskCorpus:
     settings, parts = _parts(config, config.task, folder)
     settings = settings.with_labels(parts["train"]).suited(planned_network(config))
     texts = settings.texts(parts["train"])
-    tokenizer = tokenizer_for(config, folder, texts)
+    tokenizer = tokenizer_for(config, folder, texts, settings.control if isinstance(settings, Converse) else ())
+    if isinstance(settings, Converse):
+        settings, tokenizer = settings.equipped(tokenizer)
     task = settings.build(tokenizer, config.train.context)
     pieces = task.items(parts["train"])
     if not pieces.items:
@@ -125,6 +128,11 @@ def _parts(config: RunConfig, task: TaskConfig, folder: Path) -> tuple[TaskConfi
         config.data, folder, write, lambda file: [task.record(json.loads(line)) for line in _lines(file)]
     )
     return task, parts
+
+
+def _together(record: Any) -> str:
+    """Records with the same one go to the same part."""
+    return record.group if isinstance(record, Dialogue) else str(record.text)
 
 
 def _lines(file: Path) -> list[str]:
@@ -165,9 +173,7 @@ def _divided(parts: dict[str, list[Any]], data: RunData) -> dict[str, list[Any]]
         )
     if "test" in parts:
         split = split.model_copy(update={"test": 0.0})
-    return divided(parts["train"], lambda record: record.text, split) | {
-        name: part for name, part in parts.items() if name != "train"
-    }
+    return divided(parts["train"], _together, split) | {name: part for name, part in parts.items() if name != "train"}
 
 
 # ---------------------------------------------------------------- saying

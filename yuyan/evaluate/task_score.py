@@ -29,7 +29,8 @@ class TaskScore(HeldOut):
     def of(cls, scores: Scores, examples: int) -> TaskScore:
         """From what a task measured."""
         (name, first), *others = scores.values.items()
-        return cls(
+        kind = TaskLoss if scores.lower else cls
+        return kind(
             measure=name, value=first.value, interval=first.interval,
             others={name: value.value for name, value in others},
             intervals={name: value.interval for name, value in others}, unit=scores.unit, counted=scores.counted,
@@ -52,3 +53,9 @@ class TaskScore(HeldOut):
     def interval_of(self, name: str) -> Interval:
         """The interval of any of its measures."""
         return Interval(*(self.interval if name == self.measure else self.intervals[name]))
+
+
+class TaskLoss(TaskScore):
+    """The same where less is better."""
+
+    better: ClassVar[str] = "lower"

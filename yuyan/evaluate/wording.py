@@ -250,6 +250,8 @@ MEASURES: dict[str, tuple[str, str, str]] = {
     "rouge1": ("ROUGE-1", "ROUGE-1, F of single words", "ROUGE-1（单词 F 值）"),
     "rouge2": ("ROUGE-2", "ROUGE-2, F of pairs of words", "ROUGE-2（词对 F 值）"),
     "rouge_l": ("ROUGE-L", "ROUGE-L, F of the longest common subsequence", "ROUGE-L（最长公共子序列 F 值）"),
+    "answer_bits_per_byte": ("bits/byte of answers", "Bits per byte of the answers", "回答的每字节比特数"),
+    "answer_perplexity": ("perplexity/token", "Perplexity of a token of the answers", "回答的词元困惑度"),
     "rewrite_loss": ("nats/token", "Loss, nats a token of the answer", "回答损失（奈特/词元）"),
     "summarise_loss": ("nats/token", "Loss, nats a token of the summary", "摘要损失（奈特/词元）"),
     "translate_loss": ("nats/token", "Loss, nats a token of the translation", "译文损失（奈特/词元）"),

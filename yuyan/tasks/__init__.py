@@ -6,19 +6,26 @@ from pydantic import Field
 
 from yuyan.tasks.answer import FindAnswer, FindAnswerTask
 from yuyan.tasks.classify import Classify, ClassifyTask
+from yuyan.tasks.converse import Converse, ConverseTask
 from yuyan.tasks.pairs import PairConfig, PairTask
 from yuyan.tasks.rewrite import Rewrite
 from yuyan.tasks.tag import Tag, TagTask
 
-TaskConfig = Annotated[Classify | Tag | FindAnswer | Rewrite, Field(discriminator="kind")]
+TaskConfig = Annotated[Classify | Tag | FindAnswer | Rewrite | Converse, Field(discriminator="kind")]
 """The config of a task, chosen by its `kind`."""
-AnyTask = Classify | Tag | FindAnswer | PairConfig
+AnyTask = Classify | Tag | FindAnswer | PairConfig | Converse
 """The same, as those who only hold one know it."""
-BuiltTask = ClassifyTask | TagTask | FindAnswerTask | PairTask
+BuiltTask = ClassifyTask | TagTask | FindAnswerTask | PairTask | ConverseTask
 """What it builds."""
-KINDS: dict[str, type[AnyTask]] = {"classify": Classify, "tag": Tag, "answer": FindAnswer, "rewrite": Rewrite}
+KINDS: dict[str, type[AnyTask]] = {
+    "classify": Classify,
+    "tag": Tag,
+    "answer": FindAnswer,
+    "rewrite": Rewrite,
+    "converse": Converse,
+}
 
 __all__ = [
-    "KINDS", "AnyTask", "BuiltTask", "Classify", "ClassifyTask", "FindAnswer", "FindAnswerTask", "PairConfig", "PairTask",
+    "KINDS", "AnyTask", "BuiltTask", "Classify", "ClassifyTask", "Converse", "ConverseTask", "FindAnswer", "FindAnswerTask", "PairConfig", "PairTask",
     "Rewrite", "Tag", "TagTask", "TaskConfig",
 ]  # fmt: skip

@@ -123,14 +123,14 @@ class Converse(Config):
         """Nothing is chosen on the validation data."""
         return False
 
-    def words(self, record: Dialogue) -> str:
-        """What a tokenizer learns from a record: the texts, and the names that a template puts before them."""
-        names = (f"{message.role}\n{message.role.capitalize()}:\n{message.content}\n" for message in record.messages)
-        return "".join(names)
+    def texts(self, records: Sequence[Dialogue]) -> list[str]:
+        """What a tokenizer learns: what is said, with the names that templates put before it."""
+        return [record.spelled for record in records]
 
-    def marks(self) -> tuple[str, ...]:
-        """Control tokens that a tokenizer which is trained for this has to have."""
-        return MARKS["chatml" if self.template is None else self.template] if self.template != "own" else ()
+    @property
+    def control(self) -> tuple[str, ...]:
+        """Control tokens that a tokenizer which is trained for this gets."""
+        return () if self.template == "own" else MARKS[self.template or "chatml"]
 
     def equipped(self, tokenizer: Tokenizer) -> tuple[Converse, Tokenizer]:
         """With the template chosen, and the tokenizer that has it. Raises ConfigError."""
@@ -187,6 +187,7 @@ class ConverseTask:
     length: int | None
     template: ChatTemplate
     labels: ClassVar[tuple[str, ...]] = ()
+    looks: ClassVar[int | None] = None
     independent: ClassVar[bool] = True
     counted: ClassVar[Counted] = "tokens"
 

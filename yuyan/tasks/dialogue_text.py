@@ -69,6 +69,12 @@ class Dialogue(NamedTuple):
         return "\n".join(message.content for message in self.messages)
 
     @property
+    def spelled(self) -> str:
+        """The texts, each behind the names that templates put before it."""
+        named = (f"{m.role}\n{m.role.capitalize()}:\n\n{m.content}\n" for m in self.messages)
+        return "".join(named)
+
+    @property
     def group(self) -> str:
         """What the user says first: dialogues that begin alike belong in the same part of the data."""
         return next((message.content for message in self.messages if message.role == "user"), self.text)

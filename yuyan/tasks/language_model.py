@@ -36,13 +36,17 @@ from yuyan.nn.head import LabelHead, PoolerHead
 from yuyan.nn.position import Learned
 from yuyan.nn.stack import Stack
 from yuyan.store import publish_folder, verify, write_json
-from yuyan.tasks import AnyTask
+from yuyan.tasks import AnyTask, Converse
 from yuyan.tasks.base import Task
+from yuyan.tasks.chat import Overflow, ends_of_chat
+from yuyan.tasks.chat_template import ChatTemplate
 from yuyan.tasks.embed import embed
 from yuyan.tasks.folder import changed_task, stored_task, write_task
 from yuyan.tasks.infill import GAP, Filled, fill
+from yuyan.tasks.talk import Talker
 from yuyan.tasks.writing import Completion, Writer, completions, ends_of, settings_of, why_unfinished
 from yuyan.tokens import Tokenizer, load_tokenizer
+from yuyan.tokens.tokenizer import TEMPLATE
 
 CONTEXT_FILE = "yuyan.json"
 
@@ -126,7 +130,8 @@ class LanguageModel:
             if self.sentence is not None:
                 write_sentence(self.sentence, folder, self.network.config.hidden_size)
         tokenizer = self.tokenizer
-        if self.task is not None and isinstance(self.network, NetworkModule):
+        talks = isinstance(self.task, Converse)  # a chat template frames by itself
+        if self.task is not None and isinstance(self.network, NetworkModule) and not talks:
             tokenizer = tokenizer.with_frame(segments=self.network.config.embedding.type_vocab_size > 1)
         tokenizer.save(folder)
         if self.task is not None:
@@ -180,6 +185,28 @@ class LanguageModel:
         found = dict(completions(engine, (self._request(prompt, chosen) for prompt in prompts), batch))
         return [found[place] for place in range(len(prompts))]
 
+    def chat(
+        self, messages: Sequence[Any] | str, settings: Settings | None = None, *, overflow: Overflow = "error",
+        **changes: object,
+    ) -> str:  # fmt: skip
+        """The answer to messages `[{"role": "user", "content": ...}, ...]`, or to what one user says.
+
+        `overflow="drop"` leaves out the oldest turns of a dialogue that the model cannot read whole. Raises InputError for a
+        model without a chat template, messages that do not alternate, and a dialogue that is too long.
+        """
+        talker = self.talker()
+        chosen = talker.settings_of(settings, **changes)
+        return "".join(talker.stream(talker.asked(messages, chosen, overflow).ids, chosen))
+
+    def talker(self, system: str | None = None) -> Talker:
+        """The model as one that answers, with a system text of its own. Raises ConfigError without a chat template."""
+        mine = self.task if isinstance(self.task, Converse) else Converse()
+        writer = Writer(
+            self.network, self.tokenizer, self.context, prefixes=self.prefixes, ends=ends_of_chat(self.tokenizer)
+        )
+        settings = Sampling(**dict(mine.generate))
+        return Talker(writer, ChatTemplate.of(self.tokenizer), system=system or mine.system, settings=settings)
+
     def fill(self, text: str, settings: Settings | None = None, *, gap: str = GAP, top: int = 5) -> Filled:
         """Fill the gaps of a text with a masked encoder or a T5; `settings` say how the latter writes.
 
@@ -200,11 +227,11 @@ class LanguageModel:
 
     def trained_task(self, changes: Mapping[str, object] | None = None) -> Task:
         """The task of the model. Raises InputError for a model without one, ConfigError for changes that are none."""
-        if self.task is None:
+        if self.task is None and TEMPLATE not in self.tokenizer.settings:
             raise InputError(
                 "this model was trained for no task: it has no labels to answer with (yuyan train with task)"
             )
-        task = changed_task(self.task, changes or {})
+        task = changed_task(self.task or Converse(template="own"), changes or {})  # a published model that talks
         return task.build(self.tokenizer, self.context)
 
     def keep_prefixes(self, tokens: int) -> Prefixes:

@@ -1,0 +1,37 @@
+"""The options of verbs for models with a task; what they do is imported when it is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from yuyan.commands.options import given_path
+
+
+def chat(
+    model: Annotated[
+        Path, typer.Argument(parser=given_path, help="A run of dialogues, or a folder with a chat template.")
+    ],
+    system: Annotated[str | None, typer.Option(help="A system text before the conversation.")] = None,
+    overflow: Annotated[
+        str, typer.Option(help="When the model cannot read it all: error, or drop the oldest turns.")
+    ] = "error",
+    max_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 takes the likeliest token; by default 0.8.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Only the k likeliest tokens.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Only the likeliest tokens with this probability together.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same answers; by default 0.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Another key of the strategy: repetition_penalty=1.2.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each answer as a line of JSON.")] = False,
+) -> None:
+    """Talk with a model: in a terminal, or through a pipe, a line a turn."""
+    from yuyan.commands.chat import chat_command
+
+    options = {"max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    chat_command(model, options, set_ or [], system=system, overflow=overflow, as_json=as_json)
