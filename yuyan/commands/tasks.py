@@ -97,8 +97,8 @@ def make_task(config: RunConfig, folder: Path) -> TaskCorpus:
         raise DataError(f"{config.data.sources[0]}: there is nothing in it that can be learned")
     _show(config, task, parts, pieces)
     return TaskCorpus(
-        tokenizer, task, dict(parts), pieces, config.train.batch_rows, language_of(texts),
-        sum(len(text.encode()) for text in texts),
+        tokenizer, task, dict(parts), pieces, config.train.batch_rows,
+        language_of([record.text for record in parts["train"]]), sum(len(text.encode()) for text in texts),
     )  # fmt: skip
 
 
