@@ -88,6 +88,9 @@ DECODERS: dict[str, Network] = {
     "rnn": network(decoder=recurrent(cell="rnn")),
     "gru": network(decoder=recurrent(cell="gru", num_layers=1), head=LanguageModelHead(tied=False)),
     "lstm": network(decoder=recurrent(cell="lstm"), embedding=Embedding(size=10)),
+    "gru, one mask a text": network(
+        decoder=recurrent(cell="gru", dropout_masks="text"), embedding=Embedding(size=10, dropout_masks="text")
+    ),
     "lstm, classes": network(decoder=recurrent(), head=AdaptiveHead(cutoffs=(6, 14), reduction=2)),
     "bengio": network(decoder=FeedForward(order=4), head=LanguageModelHead(tied=False, bias=True)),
     "bengio, direct": network(

@@ -12,6 +12,7 @@ from yuyan.nn.embed import Embedding
 from yuyan.nn.feed_forward import FeedForward
 from yuyan.nn.head import AdaptiveHead, LanguageModelHead
 from yuyan.nn.initialise import Initialisation
+from yuyan.nn.layered import DropoutMasks
 from yuyan.nn.recurrent import Additive, FirstState, Multiplicative, Recurrent, RecurrentCross
 
 
@@ -79,16 +80,23 @@ class RecurrentPreset(Config):
     """Word vectors to begin with; tokens without one are drawn like them."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of inputs, outputs and what lies between layers that is dropped while training."""
+    dropout_masks: DropoutMasks = "token"
+    """What is dropped is drawn for each token anew, or once for a whole text (variational: Gal & Ghahramani 2016)."""
+    weight_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the recurrent weights that is dropped for a whole text while training (Merity et al. 2018)."""
     initialisation: Initialisation = Initialisation(embedding_std=0.05)
     """How the weights start."""
 
     @config_errors("model")
     def network(self, vocab_size: int) -> Network:
         """Every seam spelled out. Raises ConfigError for sizes that do not fit each other."""
-        side = Recurrent(cell=self.kind, num_layers=self.num_layers, dropout=self.dropout, output_dropout=self.dropout)
+        side = Recurrent(
+            cell=self.kind, num_layers=self.num_layers, dropout=self.dropout, output_dropout=self.dropout,
+            dropout_masks=self.dropout_masks, weight_dropout=self.weight_dropout,
+        )  # fmt: skip
         return Network(
             vocab_size=vocab_size, hidden_size=self.hidden_size, decoder=side,
-            embedding=Embedding(size=self.embedding_size, dropout=self.dropout),
+            embedding=Embedding(size=self.embedding_size, dropout=self.dropout, dropout_masks=self.dropout_masks),
             head=self.classes or LanguageModelHead(tied=self.tied),
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from yuyan.config import Config
 from yuyan.errors import InputError
+from yuyan.nn.layered import DropoutMasks, dropout_module
 from yuyan.nn.mask import Places
 from yuyan.nn.norm import Norm
 from yuyan.nn.position import PositionModule
@@ -28,6 +29,8 @@ class Embedding(Config):
     """Whether vectors are multiplied by the root of their width (Vaswani 2017, section 3.4)."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the result."""
+    dropout_masks: DropoutMasks = "token"
+    """What it draws a mask for: each token anew, or a text as a whole."""
 
 
 class EmbeddingModule(nn.Module):
@@ -38,7 +41,7 @@ class EmbeddingModule(nn.Module):
         self.token = nn.Embedding(vocab_size, size)
         self.token_type = nn.Embedding(config.type_vocab_size, size) if config.type_vocab_size else None
         self.norm = config.norm.build(size) if config.norm else nn.Identity()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = dropout_module(config.dropout, config.dropout_masks)
         self.scale = size**0.5 if config.scaled else 1.0
 
     def forward(

@@ -13,10 +13,9 @@ Shapes: B batch, T tokens, E width of the input, D hidden size. Time comes first
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -25,15 +24,8 @@ from yuyan.nn.transforms import under_transform
 from yuyan.nn.words import words
 
 
-class LstmState(NamedTuple):
-    """(L, B, D) each, as `nn.LSTM` has them."""
-
-    hidden: Tensor
-    cell: Tensor
-
-
 def is_faster(cell: nn.Module, x: Tensor) -> bool:
-    """Whether `run` should take the place of `cell(x)`."""
+    """Whether `layer` should take the place of PyTorch's kernel."""
     return (
         isinstance(cell, nn.LSTM)
         and not cell.bidirectional
@@ -45,23 +37,14 @@ def is_faster(cell: nn.Module, x: Tensor) -> bool:
     )
 
 
-def run(cell: nn.LSTM, x: Tensor, state: LstmState, starts: Tensor | None = None) -> tuple[Tensor, LstmState]:
-    """What `cell(x, state)` gives: (B, T, D) outputs of the last layer and the states after the last token.
+def layer(x: Tensor, h0: Tensor, c0: Tensor, weights: list[Tensor], carried: Tensor) -> tuple[Tensor, Tensor]:
+    """(T, B, E) to the outputs (T, B, D) and the last cell state (B, D), from the states (B, D) before the first token.
 
-    The state is forgotten before each token where `starts` (B, T) is True.
+    `weights` are those of input and state and their biases, as `nn.LSTM` has them; `carried` (T, B) is 0 where the state is
+    forgotten before a token, else 1, or empty.
     """
-    hidden, cells = [], []
-    carried = torch.empty(0, 0) if starts is None else (~starts).t().float().contiguous()
-    out = x.transpose(0, 1)
-    for layer in range(cell.num_layers):
-        if layer:
-            out = F.dropout(out, cell.dropout, cell.training)
-        weights = (getattr(cell, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
-        first = state.hidden[layer], state.cell[layer]
-        out, last = _Layer.apply(out, *first, *weights, carried)  # type: ignore[no-untyped-call]
-        hidden.append(out[-1])
-        cells.append(last)
-    return out.transpose(0, 1), LstmState(torch.stack(hidden), torch.stack(cells))
+    made: tuple[Tensor, Tensor] = _Layer.apply(x, h0, c0, *weights, carried)  # type: ignore[no-untyped-call]
+    return made
 
 
 class _Layer(torch.autograd.Function):

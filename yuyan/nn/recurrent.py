@@ -20,6 +20,7 @@ from yuyan.config import Config
 from yuyan.errors import InputError
 from yuyan.nn import lstm
 from yuyan.nn.cache import NoCache, Pair
+from yuyan.nn.layered import DropoutMasks, Drops, Layers, dropout_module
 from yuyan.nn.mask import Places, starts_of
 from yuyan.nn.position import PositionModule
 
@@ -131,6 +132,16 @@ class Recurrent(Config):
     """Dropout between the layers."""
     output_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the output of the last layer."""
+    dropout_masks: DropoutMasks = "token"
+    """What these draw a mask for: each token anew, or a text as a whole (Gal & Ghahramani 2016)."""
+    weight_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the recurrent weights that is dropped for a whole text (Merity et al. 2018)."""
+
+    @property
+    def drops(self) -> Drops:
+        """What is dropped within the layers."""
+        between = self.dropout if self.num_layers > 1 else 0.0
+        return Drops(between, self.dropout_masks == "text", self.weight_dropout)
 
     @model_validator(mode="after")
     def _agree(self) -> Recurrent:
@@ -167,10 +178,10 @@ class RecurrentModule(nn.Module):
         self.feeding = isinstance(config.cross, Additive)
         self.cell = CELLS[config.cell](
             input_size + (hidden_size if self.feeding else 0), hidden_size // directions, config.num_layers,
-            batch_first=True, dropout=config.dropout if config.num_layers > 1 else 0.0, bidirectional=directions == 2,
+            batch_first=True, dropout=config.drops.between, bidirectional=directions == 2,
         )  # fmt: skip
         self.state_size = (config.num_layers * directions, hidden_size // directions)
-        self.dropout = nn.Dropout(config.output_dropout)
+        self.dropout = dropout_module(config.output_dropout, config.dropout_masks)
         parts = 2 if config.cell == "lstm" else 1
         self.first_state = nn.Linear(hidden_size, parts * config.num_layers * hidden_size) if config.cross else None
         self.memory_attention = config.cross.build(hidden_size) if config.cross else None
@@ -185,14 +196,15 @@ class RecurrentModule(nn.Module):
                 raise InputError("document_ids: a recurrent side reads packed rows without padding or a memory")
             separate: Tensor = self.dropout(self._documents(x, starts_of(places.document_ids)))
             return separate
+        cell = _Cell(self.cell, self.config.drops)
         real = places.new_tokens()
         state = cache.recall(self)
         if state is None:
             state = self._first(x, memory, memory_mask)
         if self.feeding and memory is not None:
-            out, state = self._step_by_step(x, real, state, memory, memory_mask, cache)
+            out, state = self._step_by_step(cell, x, real, state, memory, memory_mask, cache)
         else:
-            out, state = self._run(x, real, state)
+            out, state = _run(cell, x, real, state)
             if self.memory_attention is not None and memory is not None:
                 out = self._join(out, self.memory_attention(out, memory, memory_mask, cache))
         cache.swap(self, state)
@@ -212,41 +224,26 @@ class RecurrentModule(nn.Module):
         flat: Tensor = torch.tanh(self.first_state(mean))
         return flat.view(x.shape[0], parts, *self.state_size).unbind(1)
 
-    def _run(self, x: Tensor, real: Tensor | None, state: State) -> tuple[Tensor, State]:
-        """All tokens at once. Padding is taken out and put back: no state passes through it, in either direction."""
-        if real is None or bool(real.all()):
-            if isinstance(self.cell, nn.LSTM) and lstm.is_faster(self.cell, x):
-                out, last = lstm.run(self.cell, x, lstm.LstmState(*(part.transpose(0, 1) for part in state)))
-                return out, self._cell_to_ours(tuple(last))
-            out, after = self.cell(x, self._ours_to_cell(state))
-            return out, self._cell_to_ours(after)
-        order = (~real).to(torch.uint8).argsort(dim=1, stable=True)  # the real tokens of each row, then its padding
-        lengths = real.sum(1)
-        front = x.gather(1, order[:, :, None].expand_as(x))
-        packed: PackedSequence = pack_padded_sequence(
-            front, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
-        )
-        out, after = self.cell(packed, self._ours_to_cell(state))
-        out = pad_packed_sequence(out, batch_first=True, total_length=x.shape[1])[0]
-        out = torch.zeros_like(out).scatter(1, order[:, :, None].expand_as(out), out)
-        some = (lengths > 0)[:, None, None]
-        return out, tuple(
-            torch.where(some, new, old) for new, old in zip(self._cell_to_ours(after), state, strict=True)
-        )
-
     def _documents(self, x: Tensor, starts: Tensor) -> Tensor:
         """All tokens of packed rows; the state is forgotten where a document starts, (B, T) True."""
+        cell = _Cell(self.cell, self.config.drops)
         if isinstance(self.cell, nn.LSTM) and lstm.is_faster(self.cell, x):
-            zeros = x.new_zeros(self.state_size[0], x.shape[0], self.state_size[1])
-            return lstm.run(self.cell, x, lstm.LstmState(zeros, zeros), starts)[0]
+            return cell.run(x, tuple(x.new_zeros(x.shape[0], *self.state_size) for _ in range(2)), starts)[0]
         places = starts.flatten().nonzero().flatten().tolist()
         sizes = [end - start for start, end in pairwise([*places, starts.numel()])]
         packed = pack_sequence(list(torch.split(x.flatten(0, 1), sizes)), enforce_sorted=False)
-        out: PackedSequence = self.cell(packed)[0]
+        out = cell.run_packed(packed, tuple(x.new_zeros(len(sizes), *self.state_size) for _ in range(2)))[0]
         return torch.cat(unpack_sequence(out)).view(*x.shape[:2], -1)
 
     def _step_by_step(
-        self, x: Tensor, real: Tensor | None, state: State, memory: Tensor, memory_mask: Tensor | None, cache: NoCache
+        self,
+        cell: _Cell,
+        x: Tensor,
+        real: Tensor | None,
+        state: State,
+        memory: Tensor,
+        memory_mask: Tensor | None,
+        cache: NoCache,
     ) -> tuple[Tensor, State]:
         """One token at a time: what is read at a token is fed into the cell with it."""
         assert self.memory_attention is not None
@@ -254,8 +251,7 @@ class RecurrentModule(nn.Module):
         keep = _Once(cache)
         for t in range(x.shape[1]):
             context = self.memory_attention(state[0][:, -1:], memory, memory_mask, keep)
-            out, after = self.cell(torch.cat((x[:, t : t + 1], context), -1), self._ours_to_cell(state))
-            new = self._cell_to_ours(after)
+            out, new = cell.run(torch.cat((x[:, t : t + 1], context), -1), state)
             if real is not None:
                 here = real[:, t, None, None]
                 new = tuple(torch.where(here, a, b) for a, b in zip(new, state, strict=True))
@@ -268,13 +264,57 @@ class RecurrentModule(nn.Module):
         assert self.combine is not None
         return torch.tanh(self.combine(torch.cat((context, out), -1)))
 
-    def _ours_to_cell(self, state: State) -> object:
-        turned = tuple(part.transpose(0, 1).contiguous() for part in state)
-        return turned if len(turned) == 2 else turned[0]
 
-    def _cell_to_ours(self, state: object) -> State:
-        parts = state if isinstance(state, tuple) else (state,)
-        return tuple(part.transpose(0, 1) for part in parts)
+class _Cell:
+    """A cell for one forward pass, with states as the cache has them: the batch first."""
+
+    def __init__(self, cell: nn.RNNBase, drops: Drops):
+        self.cell = cell
+        self.layers = Layers(cell, drops) if drops.need_layers and cell.training else None
+
+    def run(self, x: Tensor, state: State, starts: Tensor | None = None) -> tuple[Tensor, State]:
+        """(B, T, D) outputs and the states after the last token."""
+        if self.layers is None and isinstance(self.cell, nn.LSTM) and lstm.is_faster(self.cell, x):
+            self.layers = Layers(self.cell, Drops(self.cell.dropout))
+        if self.layers is not None:
+            out, after = self.layers.run(x, _turned(state), starts)
+            return out, _turned(after)
+        out, last = self.cell(x, self._hx(state))
+        return out, _turned(last if isinstance(last, tuple) else (last,))
+
+    def run_packed(self, packed: PackedSequence, state: State) -> tuple[PackedSequence, State]:
+        """The same for texts of several lengths."""
+        if self.layers is not None:
+            out, after = self.layers.run_packed(packed, _turned(state))
+            return out, _turned(after)
+        out, last = self.cell(packed, self._hx(state))
+        return out, _turned(last if isinstance(last, tuple) else (last,))
+
+    def _hx(self, state: State) -> object:
+        turned = _turned(state)
+        return turned if isinstance(self.cell, nn.LSTM) else turned[0]
+
+
+def _turned(state: State) -> State:
+    """(B, L, D) to (L, B, D), or back."""
+    return tuple(part.transpose(0, 1).contiguous() for part in state)
+
+
+def _run(cell: _Cell, x: Tensor, real: Tensor | None, state: State) -> tuple[Tensor, State]:
+    """All tokens at once. Padding is taken out and put back: no state passes through it, in either direction."""
+    if real is None or bool(real.all()):
+        return cell.run(x, state)
+    order = (~real).to(torch.uint8).argsort(dim=1, stable=True)  # the real tokens of each row, then its padding
+    lengths = real.sum(1)
+    front = x.gather(1, order[:, :, None].expand_as(x))
+    packed: PackedSequence = pack_padded_sequence(
+        front, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
+    )
+    packed_out, after = cell.run_packed(packed, state)
+    out = pad_packed_sequence(packed_out, batch_first=True, total_length=x.shape[1])[0]
+    out = torch.zeros_like(out).scatter(1, order[:, :, None].expand_as(out), out)
+    some = (lengths > 0)[:, None, None]
+    return out, tuple(torch.where(some, new, old) for new, old in zip(after, state, strict=True))
 
 
 class _Once(NoCache):

@@ -8,11 +8,16 @@ from torch import Tensor, nn
 
 from yuyan.models.classic import Lstm
 from yuyan.nn import kernels, lstm
-from yuyan.nn.lstm import LstmState
+from yuyan.nn.layered import Drops, Layers
 from yuyan.nn.words import words
 
 
-def results(made: tuple[Tensor, LstmState], inputs: list[Tensor]) -> list[Tensor]:
+def run(cell: nn.LSTM, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    assert lstm.is_faster(cell, x)
+    return Layers(cell, Drops(cell.dropout)).run(x, state)
+
+
+def results(made: tuple[Tensor, tuple[Tensor, ...]], inputs: list[Tensor]) -> list[Tensor]:
     out, state = made
     weights = [torch.linspace(-1, 2, part.numel()).view(part.shape).to(part.dtype) for part in (out, *state)]
     total = sum((part * w).sum() for part, w in zip((out, *state), weights, strict=True))
@@ -33,14 +38,14 @@ def test_equals_the_kernel(length: int) -> None:
     exact_cell = nn.LSTM(5, 7, 2, batch_first=True).double()
     exact_cell.load_state_dict(cell.state_dict())
     x = torch.randn(3, length, 5).bfloat16().requires_grad_()
-    state = LstmState(*(torch.randn(2, 3, 7).bfloat16().requires_grad_() for _ in range(2)))
+    state = tuple(torch.randn(2, 3, 7).bfloat16().requires_grad_() for _ in range(2))
     inputs = [x, *state, *cell.parameters()]
-    out, after = cell(x, tuple(state))
-    theirs = results((out, LstmState(*after)), inputs)
-    ours = results(lstm.run(cell, x, state), inputs)
+    out, after = cell(x, state)
+    theirs = results((out, after), inputs)
+    ours = results(run(cell, x, state), inputs)
     exact_inputs = [t.detach().double().requires_grad_() for t in (x, *state)]
     out, after = exact_cell(exact_inputs[0], tuple(exact_inputs[1:]))
-    exact = results((out, LstmState(*after)), [*exact_inputs, *exact_cell.parameters()])
+    exact = results((out, after), [*exact_inputs, *exact_cell.parameters()])
     for mine, other, true in zip(ours, theirs, exact, strict=True):
         assert mine.dtype == other.dtype and mine.shape == other.shape
         assert far(mine, true) < max(0.008, 1.3 * far(other, true))
@@ -78,16 +83,16 @@ def test_what_is_no_number_is_seen() -> None:
     cell = nn.LSTM(4, 4, batch_first=True).bfloat16()
     x = torch.full((1, 3, 4), float("nan")).bfloat16()
     zeros = torch.zeros(1, 1, 4).bfloat16()
-    assert lstm.run(cell, x, LstmState(zeros, zeros))[0].isnan().all()
+    assert run(cell, x, (zeros, zeros))[0].isnan().all()
 
 
 def test_dropout_between_layers() -> None:
     cell = nn.LSTM(4, 4, 2, batch_first=True, dropout=0.5).bfloat16()
     x, zeros = torch.randn(2, 3, 4).bfloat16(), torch.zeros(2, 2, 4).bfloat16()
-    state = LstmState(zeros, zeros)
-    assert not torch.equal(lstm.run(cell, x, state)[0], lstm.run(cell, x, state)[0])
+    state = (zeros, zeros)
+    assert not torch.equal(run(cell, x, state)[0], run(cell, x, state)[0])
     cell.eval()
-    torch.testing.assert_close(lstm.run(cell, x, state)[0], cell(x)[0], atol=0.01, rtol=0.01)
+    torch.testing.assert_close(run(cell, x, state)[0], cell(x)[0], atol=0.01, rtol=0.01)
 
 
 def test_only_training_in_bfloat16_takes_this_way() -> None:
