@@ -1,7 +1,7 @@
 """Pairs of a text that is read and one that is to be written, from whatever file people have.
 
 Tables (CSV, TSV, JSON lines, JSON, parquet) with two columns, a list or numbered columns where there are several right
-answers; two files of plain text, line by line; plain text with a tab in each line. Which is which is found once, from the
+answers; two files of plain text, line by line; plain text with a tab in each line; TMX. Which is which is found once, from the
 training data; what was found is a `Layout`, which a config writes down.
 """
 
@@ -20,6 +20,7 @@ from yuyan.text.read import decoded
 from yuyan.text.report import excerpt
 from yuyan.text.rows import TableRow, names_of, table_rows
 from yuyan.text.survey import Survey, Surveyed
+from yuyan.text.tmx import read_tmx, same_language
 
 SOURCES = (
     "source", "src", "input", "text", "document", "dialogue", "article", "original", "before", "incorrect", "wrong",
@@ -67,13 +68,44 @@ def layout_of(files: Survey, data: DataConfig, given: Layout, *, lenient: bool =
     rows = names_of(files, data, _wanted(given), SAMPLE)
     if rows:
         given = _columns(rows, given, lenient=lenient)
-    plain = [each for each in files.sources if each.source.format == "text"]
-    if plain:
+    if memories := [each for each in files.sources if is_tmx(each)]:
+        given = given._replace(languages=_languages(memories[0], data, given.languages))
+    if plain := _plain(files):
         form = _form_of_lines(plain, data) if given.lines is None or lenient else given.lines
         given = given._replace(lines=form)
         if form == "parallel":
             given = given._replace(languages=_aligned(plain, given.languages)[0].languages or given.languages)
     return given
+
+
+def is_tmx(surveyed: Surveyed) -> bool:
+    """Whether a source is a translation memory, by its name."""
+    return ".tmx" in surveyed.source.name.lower().rpartition("/")[2]
+
+
+def _plain(files: Survey) -> list[Surveyed]:
+    return [each for each in files.sources if each.source.format == "text" and not is_tmx(each)]
+
+
+def _languages(memory: Surveyed, data: DataConfig, given: Languages | None) -> Languages:
+    """Of source and target in a translation memory; given ones have to be there. Raises DataError."""
+    name = memory.source.name
+    units = list(islice(read_tmx(decoded(memory, data), name), SAMPLE))
+    there = list(dict.fromkeys(code for unit in units for code in unit.texts))
+    if not there:
+        raise DataError(f"{name}: no translation unit with texts in it; is it TMX?")
+    if given is not None:
+        for code in given:
+            if not any(same_language(code, each) for each in there):
+                raise DataError(f"{name}: no text in {code!r} (task.languages); there are: {', '.join(there[:12])}")
+        return given
+    if len(there) != 2:
+        raise DataError(
+            f"{name}: texts in {', '.join(there[:12])}: say from which to which with task.languages=[en, de]"
+        )
+    said = units[0].source or there[0]
+    first = next((code for code in there if same_language(code, said)), there[0])
+    return first, next(code for code in there if code != first)
 
 
 def _wanted(given: Layout) -> set[str]:
@@ -245,13 +277,15 @@ def _side_by_side(pair: Aligned, data: DataConfig, trouble: Trouble) -> Iterator
 def read_pairs(files: Survey, data: DataConfig, layout: Layout, *, labelled: bool) -> Iterator[Paired]:
     """The pairs of every source. Raises DataError naming file and line, unless `data.skip_bad_records`."""
     trouble = Trouble(data.skip_bad_records)
-    plain = [each for each in files.sources if each.source.format == "text"]
+    plain = _plain(files)
     if labelled and plain and layout.lines == "parallel":
         for pair in _aligned(plain, layout.languages):
             yield from _side_by_side(pair, data, trouble)
         plain = []
     for surveyed in files.sources:
-        if surveyed.source.format != "text":
+        if is_tmx(surveyed):
+            yield from _from_tmx(surveyed, data, layout, trouble, labelled=labelled)
+        elif surveyed.source.format != "text":
             for row in table_rows(surveyed, data, _wanted(layout), trouble):
                 if (found := _from_row(_flat(row), layout, trouble, labelled=labelled)) is not None:
                     yield found
@@ -274,6 +308,24 @@ def _from_lines(surveyed: Surveyed, data: DataConfig, trouble: Trouble, *, label
             trouble.report(f"{where}: the {'target' if text.strip() else 'source'} is empty")
         else:
             yield Paired(text.strip(), (targets[0].strip(),), where)
+
+
+def _from_tmx(
+    surveyed: Surveyed, data: DataConfig, layout: Layout, trouble: Trouble, *, labelled: bool
+) -> Iterator[Paired]:
+    assert layout.languages is not None
+    name = surveyed.source.name
+    for unit in read_tmx(decoded(surveyed, data), name):
+        where, sides = f"{name}:{unit.line}", list[list[str]]()
+        for code in layout.languages if labelled else layout.languages[:1]:
+            found = [text for key, texts in unit.texts.items() if same_language(key, code) for text in texts]
+            sides.append([text for text in found if text])
+            if not sides[-1]:
+                what = "an empty text" if found else "no text"
+                trouble.report(f"{where}: {what} in {code!r}; it has: {', '.join(unit.texts) or 'none'}")
+                break
+        else:
+            yield Paired(sides[0][0], tuple(dict.fromkeys(sides[1])) if labelled else (), where)
 
 
 def _from_row(row: TableRow, layout: Layout, trouble: Trouble, *, labelled: bool) -> Paired | None:

@@ -10,7 +10,6 @@ B pairs, S tokens of a source, T tokens that the decoder reads, D hidden size.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -39,10 +38,12 @@ from yuyan.tasks.writing import Completion, Writer, completions, why_silent
 from yuyan.text import DataConfig
 from yuyan.text.language import identify
 from yuyan.text.survey import Survey
+from yuyan.text.tmx import same_language
 from yuyan.tokens import Tokenizer
 
 AT_ONCE = 32  # answers under way together
 LONG = 64  # answers that take a bar
+LOOKED_AT, LONG_ENOUGH, SURE = 5000, 12, 0.9  # texts of a side, characters of one, and certainty to say its language
 
 
 class PairConfig(Config):
@@ -292,13 +293,19 @@ class PairTask:
         return ["", *parts], rows
 
     def remarks(self, parts: Mapping[str, Sequence[Paired]]) -> list[str]:
-        """What is odd about the data: pairs that are there twice."""
-        times = Counter((record.text, record.targets) for record in parts["train"])
-        again = [record for record in parts["train"] if times[record.text, record.targets] > 1]
-        if not again:
-            return []
-        return [f"{len(again) - len({(r.text, r.targets) for r in again}):,} training pairs are there more than once, such as "
-                f"{again[0].where} and {next(r.where for r in again[1:] if r[:2] == again[0][:2])}"]  # fmt: skip
+        """What is odd about the data: pairs that are there twice, texts in another language than the others."""
+        said, places = [], dict[tuple[str, tuple[str, ...]], list[str]]()
+        for record in parts["train"]:
+            places.setdefault((record.text, record.targets), []).append(record.where)
+        if again := [found for found in places.values() if len(found) > 1]:
+            more = sum(len(found) - 1 for found in again)
+            said.append(f"{more:,} training pairs are there more than once, such as {again[0][0]} and {again[0][1]}")
+        for name, part in parts.items():
+            for side, code in zip(("sources", "targets"), self.config.languages or (), strict=False):
+                said += _foreign(
+                    f"{name}: {side}", code, [(r.text if side == "sources" else r.targets[0], r.where) for r in part]
+                )
+        return said
 
     # ------------------------------------------------------------ answering
 
@@ -349,3 +356,17 @@ class PairTask:
                 notes=(*found.notes, f"{cut:,} of {len(answers):,} answers were cut at their longest length")
             )
         return found
+
+
+def _foreign(what: str, code: str, texts: Sequence[tuple[str, str]]) -> list[str]:
+    """A line about texts that are surely in another language than `code`; of many a part is looked at."""
+    if code == "unknown":
+        return []
+    looked = [texts[i] for i in np.unique(np.linspace(0, len(texts) - 1, min(len(texts), LOOKED_AT)).astype(int))]
+    found = [(each.code, where) for text, where in looked if len(text) >= LONG_ENOUGH for each in [identify(text)]
+             if each.certain >= SURE and each.code != "unknown" and not same_language(code, each.code)]  # fmt: skip
+    if not found:
+        return []
+    of = f"of {len(looked):,}" + (" looked at" if len(looked) < len(texts) else "")
+    shown = ", ".join(f"{where} ({other})" for other, where in found[:5])
+    return [f"{what}: {len(found):,} {of} are in another language than {code}: {shown}"]
