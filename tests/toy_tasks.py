@@ -45,3 +45,14 @@ def config(
         encoding="utf-8",
     )
     return path
+
+
+def turned(language: str = "en") -> list[tuple[str, str]]:
+    """Texts and what is to be written for them: the mood before the thing."""
+    joint, form = (" was ", "{1} was {0}") if language == "en" else ("很", "很{1}的是{0}呢")
+    return [(text, form.format(*text.split(joint))) for text, _ in sentences(language)[::2]]
+
+
+def pairs(path: Path, language: str = "en") -> Path:
+    """A file of them."""
+    return write_jsonl(path, [{"source": source, "target": target} for source, target in turned(language)])

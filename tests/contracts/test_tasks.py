@@ -17,7 +17,7 @@ from yuyan.models.network import NetworkModule
 from yuyan.models.presets import T5, Bert, Gpt
 from yuyan.models.surgery import give_labels
 from yuyan.objectives import collate
-from yuyan.tasks import Classify, Converse, FindAnswer, Rewrite, Tag, TaskConfig
+from yuyan.tasks import Classify, Converse, FindAnswer, Rewrite, Summarise, Tag, TaskConfig, Translate
 from yuyan.tasks.base import Answer, Task
 from yuyan.tasks.chat_template import Message
 from yuyan.tasks.dialogue_text import Dialogue
@@ -129,7 +129,8 @@ KINDS_OF_TASK: tuple[tuple[str, Any, Any, Sequence[str]], ...] = (
     ("classify", Classify(), moods, READERS), ("classify several", Classify(several=True), topics, READERS),
     ("tag", Tag(scheme="bio"), parts, READERS), ("tag words", Tag(scheme="none"), kinds, READERS),
     ("answer", FindAnswer(), questions, READERS), ("answer or none", FindAnswer(), doubtful, READERS),
-    ("rewrite", Rewrite(), turned, WRITERS), ("rewrite with beams", Rewrite(beams=3), turned, WRITERS),
+    ("rewrite", Rewrite(), turned, WRITERS), ("rewrite with beams", Rewrite(beams=3), turned, WRITERS[::2]),
+    ("translate", Translate(), turned, WRITERS[::2]), ("summarise", Summarise(), turned, WRITERS[::2]),
     ("converse", Converse(), talks, TALKERS), ("converse plainly", Converse(template="plain", learn="last"), talks, TALKERS),
 )  # fmt: skip
 CASES = {

@@ -29,7 +29,6 @@ from yuyan.generate.engine import DEFAULT_TOKENS
 from yuyan.generate.strategy import Settings
 from yuyan.metrics.score import Scores
 from yuyan.models.network import Network, NetworkModule
-from yuyan.nn.head import LabelHead
 from yuyan.nn.linear_cross_entropy import PLAIN, CrossEntropy
 from yuyan.objectives.base import Batch, Counted, Example, Loss, Marks, shifted, sparse_token_loss
 from yuyan.tasks.base import Item, Pieces, too_long
@@ -102,8 +101,8 @@ class PairConfig(Config):
 
     def suited(self, network: Network) -> Self:
         """With what follows from the model. Raises ConfigError for one that cannot write."""
-        if network.decoder is None or isinstance(network.head, LabelHead) or (why := why_silent(network)):
-            raise ConfigError(f"task: this model cannot write: {why or 'it scores labels'}; choose t5, seq2seq or gpt")
+        if (why := why_silent(network)) is not None:
+            raise ConfigError(f"task: this model cannot write: {why}; choose t5, seq2seq or gpt")
         return self.model_copy(update={"reads": "decoder" if network.encoder is None else "encoder"})
 
     def records_of(self, texts: Sequence[str]) -> list[Paired]:
