@@ -74,7 +74,12 @@ def layout_of(files: Survey, data: DataConfig, given: Layout, *, lenient: bool =
         form = _form_of_lines(plain, data) if given.lines is None or lenient else given.lines
         given = given._replace(lines=form)
         if form == "parallel":
-            given = given._replace(languages=_aligned(plain, given.languages)[0].languages or given.languages)
+            there = _aligned(plain, given.languages)[0].languages
+            if given.languages is not None and there is not None and not lenient and there != _shorts(given.languages):
+                raise DataError(
+                    f"{plain[0].source.name}: task.languages={list(given.languages)}, but the files are of {list(there)}"
+                )
+            given = given._replace(languages=given.languages or there)
     return given
 
 
@@ -209,7 +214,8 @@ class Aligned(NamedTuple):
 
 
 def _aligned(plain: Sequence[Surveyed], languages: Languages | None) -> list[Aligned]:
-    """Which files belong together, and which of two is read: by the languages in their names, else by their order.
+    """Which files belong together, and which of two is read: by the languages in their names if they are `languages`, else by
+    their order.
 
     Raises DataError where that does not say it.
     """
@@ -218,21 +224,21 @@ def _aligned(plain: Sequence[Surveyed], languages: Languages | None) -> list[Ali
     listed = ", ".join(each.source.name for each in plain[:4])
     if len(plain) % 2:
         raise DataError(f"{listed}: {len(plain)} files of plain text; parallel files come in pairs")
-    if all(coded) and len({match[2].lower() for match in coded if match}) == 2:
-        codes = [match[2] for match in coded if match]
-        pair = languages or (codes[0], next(code for code in codes if code.lower() != codes[0].lower()))
-        if languages is None and plain[0].source.found:
-            raise DataError(f"{listed}: which language is read? Say it with task.languages=[{pair[0]}, {pair[1]}]")
+    codes = list(dict.fromkeys(_short(match[2]) for match in coded if match))
+    if all(coded) and len(codes) == 2:
+        first, second = codes
+        if languages is not None and sorted(codes) == sorted(map(_short, languages)):
+            first, second = map(_short, languages)
+        elif plain[0].source.found:
+            raise DataError(f"{listed}: which language is read? Say it with task.languages=[{first}, {second}]")
         sides: dict[str, dict[str, Surveyed]] = {}
         for match, each in zip(coded, plain, strict=True):
             assert match is not None
             sides.setdefault(match[1], {})[_short(match[2])] = each
-        found = [(stem, side.get(_short(pair[0])), side.get(_short(pair[1]))) for stem, side in sides.items()]
-        for stem, first, second in found:
-            if first is None or second is None:
-                lacks = pair[0] if first is None else pair[1]
-                raise DataError(f"{stem}: no file of the language {lacks!r} beside it; there are: {listed}")
-        return [Aligned(first, second, pair) for _, first, second in found if first is not None and second is not None]
+        for stem, side in sides.items():
+            if lacks := [code for code in (first, second) if code not in side]:
+                raise DataError(f"{stem}: no file of the language {lacks[0]!r} beside it; there are: {listed}")
+        return [Aligned(side[first], side[second], (first, second)) for side in sides.values()]
     if plain[0].source.found and len(plain) > 2:
         raise DataError(f"{listed}: which files belong together? Name them in pairs: data.sources=[a.en, a.de, ...]")
     return [Aligned(plain[i], plain[i + 1], None) for i in range(0, len(plain), 2)]
@@ -240,6 +246,10 @@ def _aligned(plain: Sequence[Surveyed], languages: Languages | None) -> list[Ali
 
 def _short(code: str) -> str:
     return re.split("[-_]", code.lower())[0]
+
+
+def _shorts(languages: Languages) -> Languages:
+    return _short(languages[0]), _short(languages[1])
 
 
 def _side_by_side(pair: Aligned, data: DataConfig, trouble: Trouble) -> Iterator[Paired]:

@@ -105,6 +105,13 @@ def test_parallel_files_are_told_by_their_names_or_by_their_order(tmp_path: Path
     more = sides(tmp_path, ["three"], ["drei"], ("b.en", "b.de"))
     _, both = read([files[0], more[0], files[1], more[1]])
     assert bare(both) == [*PAIRS, ("three", "drei")]
+    with pytest.raises(DataError, match=r"a.en.gz: task.languages=\['en', 'fr'\], but the files are of \['en', 'de'\]"):
+        read(files, Rewrite(languages=("en", "fr")))
+    trained = Rewrite(
+        languages=("en", "zh"), reads="encoder"
+    )  # by which answers are compared, whatever files are called
+    found, records = read(sides(tmp_path, english, german, ("t.src", "t.ref")), trained)
+    assert found.languages == ("en", "zh") and bare(records) == PAIRS
     found, plain = read(sides(tmp_path, english, german, ("x.txt", "y.txt")))
     assert bare(plain) == PAIRS and found.languages is None
 
