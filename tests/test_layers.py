@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1] / "yuyan"
 LAYERS = [
     "errors",
     "config store console compile",
-    "text tokens nn metrics",
+    "text tokens nn metrics kernels",
     "corpus models vectors",
     "objectives generate hub",
     "tasks train",

@@ -13,9 +13,13 @@ from yuyan.commands.train import train_command
 from yuyan.tasks.language_model import LanguageModel
 
 
-def load(path: str | Path) -> LanguageModel:
-    """A model folder, a run, or a rung of a ladder. Raises InputError or CheckpointCorrupt."""
-    return LanguageModel.load(path)
+def load(path: str | Path, *, weights: str | dict[str, Any] | None = None) -> LanguageModel:
+    """A model folder, a run, or a rung of a ladder.
+
+    With `weights` ("float32", "bfloat16", "int8", "int4", or {"kind": "int4", "group": 128}) a decoder is laid out to
+    generate fast on this CPU, and does nothing else. Raises InputError, ConfigError or CheckpointCorrupt.
+    """
+    return LanguageModel.load(path, weights=weights)
 
 
 def train(

@@ -204,6 +204,10 @@ def generate(
     grammar: Annotated[
         Path | None, typer.Option(parser=given_path, help="Write a text of the grammar in this file (Lark).")
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="float32, bfloat16, int8 or int4: faster on a CPU; by default as they are stored."),
+    ] = None,
     no_echo: Annotated[bool, typer.Option("--no-echo", help="Do not print the prompt.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print texts, tokens and reasons as JSON.")] = False,
 ) -> None:
@@ -214,7 +218,7 @@ def generate(
         "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "n": n,
         "stop": stop or None, "kind": kind, **shape_options(json_schema, regex, grammar),
     }  # fmt: skip
-    generate_command(model, prompt, options, set_ or [], echo=not no_echo, as_json=as_json)
+    generate_command(model, prompt, options, set_ or [], weights, echo=not no_echo, as_json=as_json)
 
 
 @app.command()

@@ -13,7 +13,8 @@ import hashlib
 import os
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -29,17 +30,34 @@ def compiled(function: F) -> F:
     Sums may be reordered (`fastmath`, but NaN and infinity keep their meaning), so that they fill the vector units. A
     division by zero gives infinity, as in NumPy: a check of each divisor would keep a loop from the vector units.
     """
+    with _kept(function) as kept:
+        fast = {"reassoc", "contract", "nsz", "arcp", "afn"}
+        made: Any = numba.njit(cache=kept, nogil=True, fastmath=fast, boundscheck=False, error_model="numpy")(function)
+        return cast(F, made)
+
+
+def compiled_at(function: Callable[..., object], signature: Any) -> int:
+    """Compile `function` now, and return its address: called through that, a large one is not compiled into its callers."""
+    with _kept(function) as kept:
+        made: Any = numba.cfunc(signature, cache=kept)(function)
+    _ADDRESSED.append(made)
+    return int(made.address)
+
+
+_ADDRESSED: list[Any] = []
+"""What has an address lives as long as the process."""
+
+
+@contextmanager
+def _kept(function: Callable[..., object]) -> Iterator[bool]:
+    """While a function is compiled: Numba's cache is the folder of its package; whether there is any."""
     keep = cache_folder(Path(sys.modules[function.__module__].__file__ or __file__).parent)
     settings: Any = numba.config
     before = settings.CACHE_DIR
     try:
         if keep is not None and not before:  # the user's NUMBA_CACHE_DIR goes first
             settings.CACHE_DIR = str(keep)
-        fast = {"reassoc", "contract", "nsz", "arcp", "afn"}
-        made: Any = numba.njit(
-            cache=bool(keep or before), nogil=True, fastmath=fast, boundscheck=False, error_model="numpy"
-        )(function)
-        return cast(F, made)
+        yield bool(keep or before)
     finally:
         settings.CACHE_DIR = before
 

@@ -18,15 +18,16 @@ from yuyan.tasks.writing import Completion, texts_of, why_unfinished, with_shape
 
 
 def generate_command(
-    path: Path, prompt: str, options: Mapping[str, Any], keys: Sequence[str], *, echo: bool, as_json: bool
-) -> None:
+    path: Path, prompt: str, options: Mapping[str, Any], keys: Sequence[str], weights: str | None = None, *,
+    echo: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Print the prompt (unless told not to) and its continuation to standard output, piece by piece.
 
     Several texts are printed one after the other, each behind a line with its number; `as_json` prints them with tokens
-    and reasons.
+    and reasons. `weights` is in what numbers a decoder's weights are laid out for this CPU.
     """
     settings = generate_settings(options, keys)
-    model = LanguageModel.load(path)
+    model = LanguageModel.load(path, weights=weights)
     text = _standard_input() if prompt == "-" else prompt
     if as_json:
         (found,) = model.complete([text], settings)

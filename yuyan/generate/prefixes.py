@@ -8,11 +8,26 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-
-from yuyan.nn.rows import Prefix, RowCache
+from typing import Any, Protocol
 
 SHORTEST = 8
 """A shorter common beginning is not worth copying."""
+
+
+class Prefix(Protocol):
+    """What was remembered of the first tokens of a text."""
+
+    def first(self, length: int) -> Any:
+        """The same of its first `length` tokens."""
+        ...
+
+
+class Rows(Protocol):
+    """What remembers the rows of a generation."""
+
+    def prefix(self, row: int, length: int) -> Prefix | None:
+        """A copy of what `row` remembers of its first `length` tokens; None where that is not kept token by token."""
+        ...
 
 
 class Prefixes:
@@ -28,8 +43,8 @@ class Prefixes:
         """How many tokens are kept."""
         return sum(map(len, self._kept))
 
-    def find(self, ids: Sequence[int]) -> Prefix | None:
-        """The longest beginning of `ids` that is kept; at least the last token is always left to be read."""
+    def find(self, ids: Sequence[int]) -> Any:
+        """The longest beginning of `ids` that is kept, or None; at least the last token is always left to be read."""
         best, length = None, SHORTEST - 1
         for kept in self._kept:
             if (common := min(_common(kept, ids), len(ids) - 1)) > length:
@@ -38,9 +53,9 @@ class Prefixes:
             return None
         self._kept.move_to_end(best)
         self.reused += length
-        return Prefix(length, {o: (k[:, :length], v[:, :length]) for o, (k, v) in self._kept[best].pairs.items()})
+        return self._kept[best].first(length)
 
-    def keep(self, ids: Sequence[int], cache: RowCache, row: int) -> None:
+    def keep(self, ids: Sequence[int], cache: Rows, row: int) -> None:
         """Keep what `row` remembers of its text `ids`, and drop what was not used for longest."""
         key = tuple(ids)
         if not SHORTEST <= len(key) <= self.limit or key in self._kept:

@@ -145,6 +145,10 @@ class RotaryPosition(PositionModule):
         """Make the tables for texts of up to so many tokens, for a graph that cannot grow them."""
         self._table(length, device)
 
+    def tables(self, length: int) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines of at least the positions below `length`, (S, K) each, on the CPU."""
+        return self._table(length, torch.device("cpu"))
+
     def _table(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         scaling = self.config.scaling
         if isinstance(scaling, DynamicScaling):  # its rates are another function for each length

@@ -29,6 +29,10 @@ class Prefix(NamedTuple):
     pairs: dict[object, Pair]
     """Keys and values (H, length, K) of each attention."""
 
+    def first(self, length: int) -> Prefix:
+        """The same of its first `length` tokens."""
+        return Prefix(length, {owner: (k[:, :length], v[:, :length]) for owner, (k, v) in self.pairs.items()})
+
 
 class Mark(NamedTuple):
     """Where a cache stood, for `rewind`."""

@@ -12,17 +12,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from yuyan.console import say, warn
 from yuyan.errors import CheckpointCorrupt, InputError
 from yuyan.generate import Done, Event, Greedy, Request, Sampling, Token
 from yuyan.generate.grammar import Grammars
 from yuyan.generate.prefixes import Prefixes
 from yuyan.generate.speculation import DraftModel
 from yuyan.generate.strategy import Settings
+from yuyan.generate.weights import Weights, weights_of
 from yuyan.hub import read_adapter, read_model, write_model
 from yuyan.hub.files import read_json
 from yuyan.hub.links import refuse_links
@@ -48,6 +50,9 @@ from yuyan.tasks.writing import Completion, Writer, completions, ends_of, settin
 from yuyan.tokens import Tokenizer, load_tokenizer
 from yuyan.tokens.tokenizer import TEMPLATE
 
+if TYPE_CHECKING:
+    from yuyan.generate.packed import PackedDecoder
+
 CONTEXT_FILE = "yuyan.json"
 
 
@@ -65,6 +70,8 @@ class LanguageModel:
         self.network, self.tokenizer, self.context = network, tokenizer, context
         self.sentence, self.start, self.task = sentence, start, task
         self.prefixes: Prefixes | None = None
+        self.packed: PackedDecoder | None = None
+        """The weights, where they are laid out for generating (`pack`)."""
         self._drafts: dict[Path, LanguageModel] = {}
         self._grammars = Grammars(tokenizer, ends_of(tokenizer))
         if isinstance(network, NetworkModule):
@@ -73,9 +80,19 @@ class LanguageModel:
     # ------------------------------------------------------------ files
 
     @classmethod
-    def load(cls, path: str | Path) -> LanguageModel:
-        """Open a model folder, a run folder, a rung, or an adapter. Raises InputError or CheckpointCorrupt."""
-        path = Path(path)
+    def load(cls, path: str | Path, *, weights: Weights | str | Mapping[str, Any] | None = None) -> LanguageModel:
+        """Open a model folder, a run folder, a rung, or an adapter; with `weights` to generate only (`pack`).
+
+        Raises InputError, ConfigError or CheckpointCorrupt.
+        """
+        chosen = None if weights is None else weights_of(weights)
+        model = cls._load(Path(path))
+        if chosen is not None:
+            model.pack(chosen)
+        return model
+
+    @classmethod
+    def _load(cls, path: Path) -> LanguageModel:
         if (path / ADAPTER_CONFIG).is_file() and not (path / "config.json").is_file():
             return cls._with_adapter(path)
         folder = model_folder(path)
@@ -118,6 +135,7 @@ class LanguageModel:
 
     def write(self, folder: Path) -> None:
         """Write all files of the model into an existing folder."""
+        self._refuse_packed("save it")
         if isinstance(self.network, NGram):
             self.network.save(folder)
         else:
@@ -138,6 +156,26 @@ class LanguageModel:
             write_task(self.task, folder)
         start = {} if self.start is None else {"decoder_start_token_id": self.start}
         write_json(folder / CONTEXT_FILE, {"context": self.context, **start})
+
+    def pack(self, weights: Weights | str | Mapping[str, Any]) -> None:
+        """Lay out the weights for generating fast on this CPU: float32, bfloat16, int8 or int4.
+
+        They are kept once, so from here on the model only generates. One that cannot be laid out (`why_not`) is left as
+        it is, with a warning. Raises ConfigError for weights that are none, InputError for a model packed before.
+        """
+        from yuyan.generate.packed import PackedDecoder, why_not
+        from yuyan.kernels.ready import first_time
+
+        chosen = weights_of(weights)
+        if self.packed is not None:
+            raise InputError(f"weights: they are {self.packed.weights.kind} already; open the folder again")
+        if why := why_not(self.network):
+            warn(f"--weights {chosen.kind}: {why}; the model computes with its weights as they are stored")
+            return
+        if first_time():
+            say("compiling the arithmetic for this processor, once: about 15 seconds")
+        assert isinstance(self.network, NetworkModule)
+        self.packed = PackedDecoder(self.network, chosen)
 
     # ------------------------------------------------------------ use
 
@@ -212,6 +250,7 @@ class LanguageModel:
 
         Raises InputError for a text without a gap, and for a model that cannot fill one.
         """
+        self._refuse_packed("fill gaps")
         return fill(self.network, self.tokenizer, text, gap=gap, top=top, settings=settings, start=self.start)
 
     def predict(self, texts: str | Mapping[str, Any] | Sequence[Any], **changes: object) -> Any:
@@ -247,6 +286,7 @@ class LanguageModel:
             start=self.start,
             prefixes=self.prefixes,
             grammars=self._grammars,
+            packed=self.packed,
         )
 
     def _request(self, prompt: str, settings: Settings) -> Request:
@@ -269,6 +309,7 @@ class LanguageModel:
         InputError for a model without scores.
         """
         network = self.network
+        self._refuse_packed("give scores")
         _check_mask(attention_mask)
         if isinstance(network, NGram):
             return network.score(network.decode(input_ids, attention_mask))
@@ -314,7 +355,14 @@ class LanguageModel:
     def _module(self, what: str) -> NetworkModule:
         if isinstance(self.network, NGram):
             raise InputError(f"an n-gram model cannot {what}: it has counts, no layers")
+        self._refuse_packed(what)
         return self.network
+
+    def _refuse_packed(self, what: str) -> None:
+        if self.packed is not None:
+            raise InputError(
+                f"its weights are laid out for generating only; to {what}, load the folder without weights"
+            )
 
 
 def _check_mask(attention_mask: Tensor | None) -> None:

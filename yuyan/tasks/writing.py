@@ -6,10 +6,11 @@ Used by `LanguageModel` for Python, the command line and samples while training,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from yuyan.errors import InputError
 from yuyan.generate import Beam, Contrastive, Done, Engine, Event, Greedy, PlainForward, Request, Sampling, Token
+from yuyan.generate.forward import Forward
 from yuyan.generate.grammar import Grammars
 from yuyan.generate.guess import DraftGuesser, LookupGuesser
 from yuyan.generate.prefixes import Prefixes
@@ -22,6 +23,9 @@ from yuyan.models.ngram import NGram
 from yuyan.nn.head import WORDS, LabelHead
 from yuyan.nn.stack import Stack
 from yuyan.tokens import Tokenizer
+
+if TYPE_CHECKING:
+    from yuyan.generate.packed import PackedDecoder
 
 SHAPES = {"schema": "json_schema", "regex": "regex", "grammar": "grammar"}
 """The names by which Python gives a constraint, and its kinds."""
@@ -62,8 +66,10 @@ class Writer:
         self, network: NetworkModule | NGram, tokenizer: Tokenizer, context: int | None, *,
         start: int | None = None, prefixes: Prefixes | None = None, grammars: Grammars | None = None,
         ends: frozenset[int] | None = None,
+        packed: PackedDecoder | None = None,
     ):  # fmt: skip
         self.network, self.tokenizer, self.start, self.prefixes = network, tokenizer, start, prefixes
+        self.packed = packed
         self.reads = isinstance(network, NetworkModule) and network.encoder is not None
         if isinstance(network, NetworkModule) and (why := why_silent(network.config)):
             raise InputError(f"this model writes no text: {why}; use logits, hidden or embed")
@@ -75,9 +81,15 @@ class Writer:
 
     def engine(self) -> Engine:
         """A new engine, without requests."""
+        return Engine(self._forward(), self.tokenizer, ends=self.ends, context=self.context)
+
+    def _forward(self) -> Forward:
+        if self.packed is not None:
+            from yuyan.generate.fast import FastForward
+
+            return FastForward(self.packed, self.prefixes)
         device = "cpu" if isinstance(self.network, NGram) else self.network.embedding.token.weight.device
-        forward = PlainForward(self.network, self.prefixes, device)
-        return Engine(forward, self.tokenizer, ends=self.ends, context=self.context)
+        return PlainForward(self.network, self.prefixes, device)
 
     def request(self, prompt: str, settings: Settings, draft: Writer | None = None) -> Request:
         """What is asked of the engine. With an encoder, `prompt` is the text that it reads. Raises InputError."""
