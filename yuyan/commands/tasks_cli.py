@@ -35,3 +35,19 @@ def chat(
 
     options = {"max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     chat_command(model, options, set_ or [], system=system, overflow=overflow, as_json=as_json)
+
+
+def align(
+    model: Annotated[
+        Path, typer.Argument(parser=given_path, help="A run that reads one text and writes another (t5, seq2seq).")
+    ],
+    source: Annotated[str, typer.Argument(help="The text that is read.")],
+    target: Annotated[str | None, typer.Argument(help="The text that is written; by default the model's own.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", parser=given_path, help="The picture to write, .svg.")] = Path(
+        "alignment.svg"
+    ),
+) -> None:
+    """What a model reads of a text as it writes each token of another: its attention, drawn."""
+    from yuyan.commands.align import align_command
+
+    align_command(model, source, target, out)

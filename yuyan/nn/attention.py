@@ -118,7 +118,7 @@ class Attention(nn.Module):
         self.k_norm = heads.qk_norm.build(heads.head_size) if heads.qk_norm else nn.Identity()
 
     def forward(self, x: Tensor, view: View) -> Tensor:
-        query = rotate(self.q_norm(self._heads(self.q_proj(x))), view.rotation).transpose(1, 2)
+        query = self._query(x, view)
         if view.memory is None:
             key, value = view.cache.append(self, *self._key_value(x, view.rotation))
         else:
@@ -133,6 +133,20 @@ class Attention(nn.Module):
         )  # fmt: skip
         output: Tensor = self.o_proj(attended.transpose(1, 2).flatten(2))
         return output
+
+    def weights(self, x: Tensor, view: View) -> Tensor:
+        """(B, H, T, S): how much of each token of the memory a head reads at each of `x`; what `forward` never holds."""
+        assert view.memory is not None
+        query, (key, _) = self._query(x, view), self._key_value(view.memory, None)
+        groups = query.shape[1] // key.shape[1]
+        scale = self.head_size**-0.5 if self.config.scale is None else self.config.scale
+        scores = query @ key.repeat_interleave(groups, 1).transpose(-1, -2) * scale
+        if view.mask is not None:
+            scores = scores.masked_fill(~view.mask, float("-inf"))
+        return scores.softmax(-1)
+
+    def _query(self, x: Tensor, view: View) -> Tensor:
+        return rotate(self.q_norm(self._heads(self.q_proj(x))), view.rotation).transpose(1, 2)
 
     def _key_value(self, x: Tensor, rotation: Rotation | None) -> Pair:
         key = rotate(self.k_norm(self._heads(self.k_proj(x))), rotation)

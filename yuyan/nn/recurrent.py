@@ -75,11 +75,17 @@ class MemoryAttention(nn.Module):
     def forward(self, query: Tensor, memory: Tensor, memory_mask: Tensor | None, cache: NoCache) -> Tensor:
         """(B, T, D): the context of each query."""
         keys, values = cache.once(self, lambda: (self.keys(memory), memory))
-        scores = self.scores(query, keys)
+        return self._softmax(self.scores(query, keys), memory_mask) @ values
+
+    def weights(self, query: Tensor, memory: Tensor, memory_mask: Tensor | None, cache: NoCache) -> Tensor:
+        """(B, 1, T, S): how much of each token of the memory a context holds, as one head."""
+        return self._softmax(self.scores(query, self.keys(memory)), memory_mask)[:, None]
+
+    def _softmax(self, scores: Tensor, memory_mask: Tensor | None) -> Tensor:
         if memory_mask is not None:
             real = memory_mask.bool()[:, None, :]
             scores = scores.masked_fill(~(real | ~real.any(-1, keepdim=True)), float("-inf"))
-        return scores.softmax(-1) @ values
+        return scores.softmax(-1)
 
 
 class AdditiveAttention(MemoryAttention):

@@ -39,6 +39,7 @@ from yuyan.nn.position import Learned
 from yuyan.nn.stack import Stack
 from yuyan.store import publish_folder, verify, write_json
 from yuyan.tasks import AnyTask, Converse
+from yuyan.tasks.alignment import Alignment, alignment, attentions
 from yuyan.tasks.base import Task
 from yuyan.tasks.chat import Overflow, ends_of_chat
 from yuyan.tasks.chat_template import ChatTemplate
@@ -263,6 +264,22 @@ class LanguageModel:
         one = isinstance(texts, str | Mapping)
         answers = task.answer(self._module("answer"), task.config.records_of([texts] if one else texts))
         return answers[0] if one else answers
+
+    def alignment(self, source: str, target: str | None = None) -> Alignment:
+        """What a model with an encoder and a decoder reads of `source` as it writes each token of `target`, by default the
+        text that it writes itself (greedily, or as its task does).
+
+        Raises InputError for a model that reads no source by attention.
+        """
+        network = self._module("align")
+        attentions(network)
+        if target is None:
+            target = self.generate(source, kind="greedy") if self.task is None else self.predict(source).text
+        request = self._writer().request((getattr(self.task, "prompt", None) or "") + source, Greedy())
+        assert request.source is not None
+        return alignment(
+            network, self.tokenizer, list(request.source), [*request.prompt, *self.tokenizer.encode(target)]
+        )
 
     def trained_task(self, changes: Mapping[str, object] | None = None) -> Task:
         """The task of the model. Raises InputError for a model without one, ConfigError for changes that are none."""
