@@ -194,7 +194,7 @@ class Session:
         assert score is not None
         self.log.write({
             "step": self.state.step, "tokens": self.state.tokens, "seconds": round(self.state.seconds, 3),
-            "look_seconds": round(time.monotonic() - started, 3), "validation": score.plain(),
+            "look_seconds": round(time.monotonic() - started, 3), "validation": score.plain(), **({"better": "higher"} if score.better == "higher" else {}),
         })  # fmt: skip
         if not better(score, self.state.best.get(score.measure)):
             self.state.best["looks_since"] = self.state.best.get("looks_since", 0) + 1

@@ -176,11 +176,14 @@ class _Search:
         self.bar.set(len(self.study.trials), self._note())
 
     def _note(self) -> str:
-        done = [t.value for t in self.study.trials if t.value is not None and t.state.name == "COMPLETE"]
-        return f"best {min(done):.4f}" if done else ""
+        done = [(t.value, t.number) for t in self.study.trials if t.value is not None and t.state.name == "COMPLETE"]
+        return f"best {_sign(self._folder_of(min(done)[1])) * min(done)[0]:.4f}" if done else ""
+
+    def _folder_of(self, number: int) -> Path:
+        return self.folder / "trials" / f"{number:04d}"
 
     def _place(self, trial: Trial) -> Path:
-        return self.folder / "trials" / f"{trial.number:04d}"
+        return self._folder_of(trial.number)
 
     def _trained(self, trial: Trial) -> float | None:
         """The score of a trial's best model; None if the trial was stopped for being behind."""
@@ -208,7 +211,7 @@ class _Search:
         if process.returncode:
             said = place.with_suffix(".log").read_text(errors="replace").strip().splitlines()
             raise InputError(f"trial {trial.number}: {said[-1] if said else process.returncode}")
-        return min(_scores(place))
+        return min(_costs(place))
 
     def _watched(self, process: subprocess.Popen[bytes], trial: Trial, place: Path) -> bool:
         """Follow a trial to its end; whether it was stopped for being behind."""
@@ -218,7 +221,7 @@ class _Search:
                 process.terminate()  # it saves, and goes on when the search does
                 process.wait()
                 raise Interrupted(f"stopped by {self.stop.signal} in trial {trial.number}. To go on:\n  {self.command}")
-            fresh = [(n, score) for n, score in enumerate(_scores(place), 1) if n not in reported]
+            fresh = [(n, score) for n, score in enumerate(_costs(place), 1) if n not in reported]
             for number, score in fresh:
                 trial.report(score, number)
             reported |= {number for number, _ in fresh}
@@ -269,16 +272,31 @@ class _Search:
         best = _settings(done[0].params)
         text = to_yaml(self._with(best, self.base, shared=False))
         write_text(self.folder / "best.yaml", text)
-        measure = _measure(self.folder / "trials" / f"{done[0].number:04d}")
+        measure, sign = _measure(self._folder_of(done[0].number)), _sign(self._folder_of(done[0].number))
         trials = [
-            {"trial": t.number, "state": t.state.name.lower(), "value": t.value, **_settings(t.params)}
+            {
+                "trial": t.number,
+                "state": t.state.name.lower(),
+                "value": None if t.value is None else sign * t.value,
+                **_settings(t.params),
+            }
             for t in self.study.trials
         ]
         importance = _importance(self.study, len(done))
-        page = {"title": self.config.name, "measure": measure, "trials": trials, "importance": importance, "best": text}
+        page = {
+            "title": self.config.name,
+            "measure": measure,
+            "higher": sign < 0,
+            "trials": trials,
+            "importance": importance,
+            "best": text,
+        }
         write_text(self.folder / "tune.html", study_page(page))
         keys = list(self.config.tune)
-        rows = [[t.number, f"{t.value:.4f}", *(_settings(t.params)[key] for key in keys)] for t in done[:SHOWN]]
+        rows = [
+            [t.number, f"{sign * (t.value or 0.0):.4f}", *(_settings(t.params)[key] for key in keys)]
+            for t in done[:SHOWN]
+        ]
         table("the best trials", ["trial", measure, *(f"{k} ({importance[k]:.0%})" if k in importance else k for k in keys)], rows)  # fmt: skip
         ended = ", ".join(f"{sum(t['state'] == s for t in trials)} {s}" for s in ("complete", "pruned", "fail"))
         say(f"{ended}; drawn in {self.folder / 'tune.html'}")
@@ -305,19 +323,23 @@ def _settings(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _looks(place: Path) -> list[dict[str, Any]]:
     log = place / "log.jsonl"
-    return [record["validation"] for record in read_lines(log) if "validation" in record] if log.exists() else []
+    return [record for record in read_lines(log) if "validation" in record] if log.exists() else []
 
 
 def _measure(place: Path) -> str:
-    look = _looks(place)[0]
+    look = _looks(place)[0]["validation"]
     return "bits_per_byte" if "bits_per_byte" in look else next(iter(look))
 
 
-def _scores(place: Path) -> list[float]:
-    """A number for each look; infinite where there is none."""
-    looks = _looks(place)
-    values = [look[_measure(place)] for look in looks]
-    return [float("inf") if value is None else float(value) for value in values]
+def _sign(place: Path) -> int:
+    """What makes of a measure a cost: -1 where more is better."""
+    return -1 if any(look.get("better") == "higher" for look in _looks(place)) else 1
+
+
+def _costs(place: Path) -> list[float]:
+    """A number for each look, the lower the better; infinite where there is none."""
+    values = [look["validation"][_measure(place)] for look in _looks(place)]
+    return [float("inf") if value is None else _sign(place) * float(value) for value in values]
 
 
 def _importance(study: Study, done: int) -> dict[str, float]:

@@ -48,10 +48,12 @@ def rate_page(found: Mapping[str, Any], language: str = "en") -> str:
 
 
 def study_page(study: Mapping[str, Any], language: str = "en") -> str:
-    """`title`, `measure`, `trials` (number, state, value, and the settings), `importance` by key, `best` as YAML."""
+    """`title`, `measure`, `trials` (number, state, value, and the settings), `importance` by key, `best` as YAML, and
+    whether a `higher` measure is better."""
     trials: Sequence[Mapping[str, Any]] = study["trials"]
     measured = [(trial["trial"], trial["value"]) for trial in trials if trial["state"] == "complete"]
-    best = [(number, min(value for n, value in measured if n <= number)) for number, _ in measured]
+    choose = max if study.get("higher") else min
+    best = [(number, choose(value for n, value in measured if n <= number)) for number, _ in measured]
     history = line_chart(
         [Line(word("each_trial", language), measured, "s1", faint=False), Line(word("best_so_far", language), best)],
         Axis(word("trial", language)), Axis(study["measure"]), language=language,

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from yuyan.config import did_you_mean
 from yuyan.errors import DataError
 from yuyan.text.column import RECORD, SAMPLE, Column, Row, Trouble, choose_column, kind_of, lines, text_of
 
@@ -104,8 +105,11 @@ def json_line_column(texts: Iterable[str], name: str, wanted: str | None) -> Col
     return choose_column(rows, wanted, name)
 
 
-def json_values(texts: Iterable[str], name: str) -> list[Any]:
-    """The records of one JSON document: a list, or the first list of objects or texts in an object."""
+def json_values(texts: Iterable[str], name: str, part: str | None = None, *, rows: bool = False) -> list[Any]:
+    """The records of one JSON document: a list, or the first list of objects or texts in an object, or its `part`.
+
+    With `rows` a record may also be a list of cells; of several lists of such one has to be named.
+    """
     held: list[str] = []
     length = 0
     for text in texts:
@@ -122,11 +126,31 @@ def json_values(texts: Iterable[str], name: str) -> list[Any]:
         hint = "; if it has one object a line, name it .jsonl" if "Extra data" in str(error) else ""
         line = f":{error.line}" if error.line else ""
         raise DataError(f"{name}{line}: {error}{hint}") from None
-    inside = value.values() if isinstance(value, dict) else ()
-    for found in (value, *inside):
+    lists = {key: each for key, each in value.items() if isinstance(each, list)} if isinstance(value, dict) else {}
+    if part is not None:
+        if part not in lists:
+            raise DataError(
+                f"{name}: no list {part!r}{did_you_mean(part, lists)}; it has: {', '.join(lists) or 'none'}"
+            )
+        value, lists = lists[part], {}
+    for found in (value, *lists.values()):
         if isinstance(found, list) and found and all(isinstance(item, (dict, str)) for item in found):
             return found
+    tables = {key: each for key, each in {"": value, **lists}.items() if rows and _is_table(each)}
+    if len(tables) > 1:
+        whole = name.rpartition("/")[2]
+        raise DataError(
+            f"{name}: it holds several lists: {', '.join(tables)}; name those you mean, such as {whole}/{next(iter(tables))}"
+        )
+    for table in tables.values():
+        return [{str(i): cell for i, cell in enumerate(row, 1)} for row in table]
     raise DataError(f"{name}: a list of records or of texts was expected; convert it to .jsonl with one object a line")
+
+
+def _is_table(value: object) -> bool:
+    """Whether it is rows of equally many cells."""
+    rows = value if isinstance(value, list) else []
+    return bool(rows) and all(isinstance(row, list) and row and len(row) == len(rows[0]) for row in rows)
 
 
 def json_column(values: list[Any], name: str, wanted: str | None) -> Column | None:

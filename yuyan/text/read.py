@@ -119,7 +119,7 @@ class Reading:
             self._chosen(name, column)
             return parquet_rows(source, column, self.trouble)
         if source.format == "json":
-            values: list[Any] = json_values(decoded(surveyed, self.config), name)
+            values: list[Any] = json_values(decoded(surveyed, self.config), name, surveyed.source.part)
             column = json_column(values, name, wanted)
             self._chosen(name, column)
             return json_rows(values, name, column, self.trouble)

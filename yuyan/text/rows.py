@@ -35,7 +35,7 @@ def table_rows(surveyed: Surveyed, config: DataConfig, wanted: Collection[str], 
         return _parquet(source)
     texts = decoded(surveyed, config)
     if source.format == "json":
-        return _json(json_values(texts, source.name), source.name, trouble)
+        return _json(json_values(texts, source.name, source.part, rows=True), source.name, trouble)
     if source.format == "jsonl":
         return _json_lines(texts, source.name, trouble)
     return _csv(texts, start_of(decoded(surveyed, config)), source, wanted, trouble)

@@ -49,6 +49,8 @@ class Source:
     sure: bool
     found: bool
     """Met in a folder or an archive, not named by the user: may be passed over."""
+    part: str | None = None
+    """Of a JSON document, the list that is meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,11 @@ def _inside_zip(path: Path, label: str) -> Iterator[Source]:
                         yield Source(label, parent, source.member, source.packing, source.format, source.sure, False)
                         return
             raise DataError(f"{_short(path)}: {parent.name} has no member {inside!r}")
+        if stat.S_ISREG(mode) and parent.suffix.lower() == ".json":
+            inside = path.relative_to(parent).as_posix()
+            name = label if parent.name in label else f"{parent.name}/{inside}"
+            yield Source(name, parent, None, "plain", "json", True, False, inside)
+            return
         break
     raise DataError(f"{_short(path)}: no such file or folder")
 

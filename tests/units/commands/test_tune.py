@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import toy_tasks
 from toy_runs import CONFIG, SETTINGS, refused, tree
 
 from yuyan.commands.run import read_run_config
@@ -54,6 +55,8 @@ class Fake:
 
     started: ClassVar[list[list[str]]] = []
     kill_in: ClassVar[int | None] = None
+    accuracy: ClassVar[bool] = False
+    """Whether the measure is one of which more is better."""
 
     def __init__(self, words: list[str], log: Any):
         self.words, self.returncode, self.looks, self.stopped = words, 0, 0, False
@@ -72,7 +75,10 @@ class Fake:
         self.looks += 1
         score = 2.0 + abs(math.log10(self.rate / 3e-3)) + 1 / self.looks
         with (self.folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps({"step": self.looks, "validation": {"bits_per_byte": score}}) + "\n")
+            seen: dict[str, Any] = {"validation": {"bits_per_byte": score}}
+            if Fake.accuracy:
+                seen = {"validation": {"accuracy": 1 / score, "f1_macro": 0.5}, "better": "higher"}
+            log.write(json.dumps({"step": self.looks, **seen}) + "\n")
         return None
 
     def terminate(self) -> None:
@@ -88,6 +94,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
     monkeypatch.setattr("yuyan.commands.tune.LOOK_EVERY", 0.0)
     monkeypatch.setattr(Fake, "started", [])
     monkeypatch.setattr(Fake, "kill_in", None)
+    monkeypatch.setattr(Fake, "accuracy", False)
     return Fake
 
 
@@ -111,12 +118,34 @@ def test_it_finds_prunes_and_writes_a_config_to_train(config: Path, fake: type[F
     assert len(fake.started) == 9, "nothing is left to do"
 
 
+def test_of_accuracy_more_is_better(config: Path, fake: type[Fake], capsys: pytest.CaptureFixture[str]) -> None:
+    """A task is searched as everything else is, but its measures are to be high."""
+    pytest.importorskip("optuna")
+    fake.accuracy = True
+    best = search(config, 9)
+    assert 3e-4 < best["train.optimizer.lr"] < 3e-2
+    rows = [line.split() for line in capsys.readouterr().err.splitlines() if line.startswith("│ ") and "0." in line]
+    found = [float(row[3]) for row in rows]
+    assert found == sorted(found, reverse=True) and 0 < found[-1] < found[0] < 0.5
+    assert "accuracy" in (config.parent / "out" / "tune.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_task_is_searched(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    path = toy_tasks.config(tmp_path, toy_tasks.moods(tmp_path / "moods.jsonl"), "{kind: classify}")
+    path.write_text(path.read_text() + "tune: {train.optimizer.lr: {choice: [1.0e-7, 3.0e-3]}}\n")
+    best = tune_command(path, ["train.epochs=8", "evaluate.every=16"], tmp_path / "out", Order(4, pruner="none"))
+    assert best == {"train.optimizer.lr": 3e-3}
+
+
 def test_a_search_goes_on_with_the_trial_that_was_under_way(config: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     pytest.importorskip("optuna")
     monkeypatch.setattr(Fake, "kill_in", 3)
     with pytest.raises(KeyboardInterrupt):
         search(config, 5, pruner="none")
     monkeypatch.setattr(Fake, "kill_in", None)
+    monkeypatch.setattr(Fake, "accuracy", False)
     search(config, 5, pruner="none")
     folders = [Path(words[words.index("--out") + 1]).name for words in fake.started]
     assert folders == ["0000", "0001", "0002", "0002", "0003", "0004"]
