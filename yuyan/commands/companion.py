@@ -32,7 +32,8 @@ from yuyan.objectives.distil import DistilObjective
 from yuyan.objectives.fit import check_documents, check_network, check_tokenizer
 from yuyan.objectives.span import SpanCorruptionObjective
 from yuyan.tasks import BuiltTask, Classify, PairTask
-from yuyan.tasks.language_model import LanguageModel, model_folder
+from yuyan.tasks.language_model import LanguageModel
+from yuyan.tasks.model_folder import model_folder
 from yuyan.tokens import Tokenizer, load_tokenizer
 
 

@@ -18,7 +18,8 @@ from yuyan.corpus.pack import arranged, packed_rows
 from yuyan.corpus.records import Records, fitted
 from yuyan.evaluate.held_out import HeldOut, held_out
 from yuyan.objectives import Distil, NextToken, Objective, PrefixLM
-from yuyan.tasks.language_model import LanguageModel, model_folder
+from yuyan.tasks.language_model import LanguageModel
+from yuyan.tasks.model_folder import model_folder
 from yuyan.text import read_documents
 from yuyan.text.read import look
 from yuyan.text.records import read_records

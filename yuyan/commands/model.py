@@ -23,7 +23,7 @@ from yuyan.models.network import Network, NetworkModule
 from yuyan.models.presets import readable_context
 from yuyan.nn.adapt import Adapter, adapt
 from yuyan.nn.head import WORDS, LanguageModelHead, MaskedHead
-from yuyan.tasks.language_model import is_ngram, model_folder
+from yuyan.tasks.model_folder import is_ngram, model_folder
 from yuyan.tokens import load_tokenizer
 from yuyan.train import AdamW, OptimizerConfig, parameter_kinds, resolve
 

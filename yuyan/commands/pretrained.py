@@ -19,7 +19,8 @@ from yuyan.models.surgery import deepen, give_labels, without_adapters
 from yuyan.nn.adapt import Full, adapt, adapters_of, trained_groups
 from yuyan.store import publish_folder
 from yuyan.tasks.base import Task
-from yuyan.tasks.language_model import LanguageModel, model_folder
+from yuyan.tasks.language_model import LanguageModel
+from yuyan.tasks.model_folder import model_folder
 from yuyan.tokens import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ from yuyan.nn.adapt import Adapt, Full, Lora
 from yuyan.objectives import Distil, NextToken, ObjectiveConfig
 from yuyan.store import claim_folder, write_json, write_text
 from yuyan.tasks import TaskConfig
-from yuyan.tasks.language_model import model_folder
+from yuyan.tasks.model_folder import model_folder
 from yuyan.tokens import TokenizerConfig
 from yuyan.tokens.train import BytePairConfig
 

@@ -9,7 +9,6 @@ B texts, S and T tokens, D hidden size, V vocabulary or number of labels.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from yuyan.console import say, warn
-from yuyan.errors import CheckpointCorrupt, InputError
+from yuyan.errors import InputError
 from yuyan.generate import Done, Event, Greedy, Request, Sampling, Token
 from yuyan.generate.grammar import Grammars
 from yuyan.generate.prefixes import Prefixes
@@ -46,6 +45,7 @@ from yuyan.tasks.chat_template import ChatTemplate
 from yuyan.tasks.embed import embed
 from yuyan.tasks.folder import changed_task, stored_task, write_task
 from yuyan.tasks.infill import GAP, Filled, fill
+from yuyan.tasks.model_folder import CONTEXT_FILE, is_ngram, model_folder, stored_context, stored_start
 from yuyan.tasks.talk import Talker
 from yuyan.tasks.writing import Completion, Writer, completions, ends_of, settings_of, why_unfinished
 from yuyan.tokens import Tokenizer, load_tokenizer
@@ -53,8 +53,6 @@ from yuyan.tokens.tokenizer import TEMPLATE
 
 if TYPE_CHECKING:
     from yuyan.generate.packed import PackedDecoder
-
-CONTEXT_FILE = "yuyan.json"
 
 
 class LanguageModel:
@@ -392,55 +390,3 @@ def _check_mask(attention_mask: Tensor | None) -> None:
     empty = (~real.any(-1)).nonzero()
     if len(empty):
         raise InputError(f"attention_mask: row {int(empty[0])} is padding alone; leave the row out")
-
-
-def model_folder(path: Path) -> Path:
-    """The folder with the weights: `path`, or `path/model` of a run. Raises InputError."""
-    if not path.exists():
-        raise InputError(f"{path}: no such model; give a model folder, a run, or a rung of a ladder")
-    for folder in (path, path / "model"):
-        if (folder / "config.json").is_file():
-            return folder
-    if (path / "rungs").is_dir():
-        names = ", ".join(sorted(p.name for p in (path / "rungs").iterdir() if p.is_dir()))
-        raise InputError(f"{path}: a ladder holds several models; give {path}/rungs/NAME, with NAME one of {names}")
-    if (path / "snapshots").is_dir():
-        names = ", ".join(sorted(p.name for p in (path / "snapshots").iterdir()))
-        raise InputError(
-            f"{path}: a hub's cache holds snapshots; give {path}/snapshots/REVISION, with REVISION one of {names}"
-        )
-    raise InputError(f"{path}: no model here: there is neither a config.json nor a model/config.json")
-
-
-def is_ngram(folder: Path) -> bool:
-    """Whether the folder holds an n-gram model. Raises DataError if its config.json is not a JSON object."""
-    architecture = read_json(folder / "config.json").get("architecture")
-    return isinstance(architecture, dict) and architecture.get("kind") == "ngram"
-
-
-def stored_context(folder: Path, network: NetworkModule | NGram) -> int | None:
-    """How far back the model was trained to look: from our file, else from the published config."""
-    if isinstance(network, NGram):
-        return None
-    ours = folder / CONTEXT_FILE
-    if ours.is_file():
-        try:
-            stored = json.loads(ours.read_text(encoding="utf-8"))["context"]
-            return None if stored is None else int(stored)
-        except (ValueError, TypeError, KeyError, RecursionError):
-            raise CheckpointCorrupt(ours, 'a mapping with "context"', "something else") from None
-    config = read_json(folder / "config.json")
-    for key in ("max_position_embeddings", "n_positions"):
-        if isinstance(config.get(key), int):
-            return int(config[key])
-    return None
-
-
-def stored_start(folder: Path) -> int | None:
-    """The token that a decoder with an encoder begins with, if the folder says."""
-    for name in (CONTEXT_FILE, "generation_config.json", "config.json"):
-        path = folder / name
-        start = read_json(path).get("decoder_start_token_id") if path.is_file() else None
-        if isinstance(start, int):
-            return start
-    return None

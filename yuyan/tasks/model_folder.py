@@ -1,0 +1,65 @@
+"""What the folder of a model says beside its weights: where it is, how far back it looks, what its decoder begins with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from yuyan.errors import CheckpointCorrupt, InputError
+from yuyan.hub.files import read_json
+from yuyan.models.network import NetworkModule
+from yuyan.models.ngram import NGram
+
+CONTEXT_FILE = "yuyan.json"
+
+
+def model_folder(path: Path) -> Path:
+    """The folder with the weights: `path`, or `path/model` of a run. Raises InputError."""
+    if not path.exists():
+        raise InputError(f"{path}: no such model; give a model folder, a run, or a rung of a ladder")
+    for folder in (path, path / "model"):
+        if (folder / "config.json").is_file():
+            return folder
+    if (path / "rungs").is_dir():
+        names = ", ".join(sorted(p.name for p in (path / "rungs").iterdir() if p.is_dir()))
+        raise InputError(f"{path}: a ladder holds several models; give {path}/rungs/NAME, with NAME one of {names}")
+    if (path / "snapshots").is_dir():
+        names = ", ".join(sorted(p.name for p in (path / "snapshots").iterdir()))
+        raise InputError(
+            f"{path}: a hub's cache holds snapshots; give {path}/snapshots/REVISION, with REVISION one of {names}"
+        )
+    raise InputError(f"{path}: no model here: there is neither a config.json nor a model/config.json")
+
+
+def is_ngram(folder: Path) -> bool:
+    """Whether the folder holds an n-gram model. Raises DataError if its config.json is not a JSON object."""
+    architecture = read_json(folder / "config.json").get("architecture")
+    return isinstance(architecture, dict) and architecture.get("kind") == "ngram"
+
+
+def stored_context(folder: Path, network: NetworkModule | NGram) -> int | None:
+    """How far back the model was trained to look: from our file, else from the published config."""
+    if isinstance(network, NGram):
+        return None
+    ours = folder / CONTEXT_FILE
+    if ours.is_file():
+        try:
+            stored = json.loads(ours.read_text(encoding="utf-8"))["context"]
+            return None if stored is None else int(stored)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise CheckpointCorrupt(ours, 'a mapping with "context"', "something else") from None
+    config = read_json(folder / "config.json")
+    for key in ("max_position_embeddings", "n_positions"):
+        if isinstance(config.get(key), int):
+            return int(config[key])
+    return None
+
+
+def stored_start(folder: Path) -> int | None:
+    """The token that a decoder with an encoder begins with, if the folder says."""
+    for name in (CONTEXT_FILE, "generation_config.json", "config.json"):
+        path = folder / name
+        start = read_json(path).get("decoder_start_token_id") if path.is_file() else None
+        if isinstance(start, int):
+            return start
+    return None
