@@ -70,6 +70,15 @@ def tanh(x: Any) -> Any:
 
 
 @compiled
+def add(first: Any, last: Any, total: Any, part: Any) -> None:
+    """total (N, V) float32 plus words."""
+    for n in range(first, last):
+        row, given = total[n], part[n]
+        for v in range(len(row)):
+            row[v] += up(given[v])
+
+
+@compiled
 def gelu_tanh(first: Any, last: Any, x: Any, out: Any) -> None:
     """x / (1 + e^-2u), u = sqrt(2 / pi) (x + 0.044715 x^3), of words (N, V): its (1 + tanh u) x / 2."""
     for n in range(first, last):
@@ -192,29 +201,30 @@ def lstm_backward(
     (B, D) float32, the gradients of the gates before their functions, `d_before[t]` (B, 4D) words; `d_bias` (4D,) float32
     is their sum so far, and `d_cell` becomes that of the cell before."""
     batch, size = d_cell.shape
-    slopes = np.empty(4 * size, np.float32)
-    for b in range(batch):
-        gate, cell, before, d_c, out, later = (
-            gates[t, b],
-            cells[t + 1, b],
-            cells[t, b],
-            d_cell[b],
-            d_out[t, b],
-            d_state[b],
-        )
+    slopes, squashed = np.empty(4 * size, np.float32), np.empty(size, np.float32)
+    d_h, whole = np.empty(size, np.float32), np.empty(size, np.float32)
+    for b in range(batch):  # few arrays in each loop, or the compiler does not see that they are apart
+        gate, cell, out, later = gates[t, b], cells[t + 1, b], d_out[t, b], d_state[b]
         keep = carried[t, b] if len(carried) else ONE
         later_keep = carried[t + 1, b] if t + 1 < len(carried) else ONE
         for d in range(size):
-            squashed, o = tanh(cell[d]), gate[3 * size + d]
-            d_h = up(out[d]) + later_keep * up(later[d])
-            whole = d_c[d] + d_h * o * (ONE - squashed * squashed)
+            squashed[d] = tanh(cell[d])
+        for d in range(size):
+            d_h[d] = up(out[d]) + later_keep * up(later[d])
+        cell, change = cells[t, b], d_cell[b]
+        for d in range(size):
+            o = gate[3 * size + d]
+            whole[d] = change[d] + d_h[d] * o * (ONE - squashed[d] * squashed[d])
+            slopes[3 * size + d] = d_h[d] * squashed[d] * o * (ONE - o)
+        for d in range(size):
             i, f, g = gate[d], gate[size + d], gate[2 * size + d]
-            slopes[d] = whole * g * i * (ONE - i)
-            slopes[size + d] = whole * keep * before[d] * f * (ONE - f)
-            slopes[2 * size + d] = whole * i * (ONE - g * g)
-            slopes[3 * size + d] = d_h * squashed * o * (ONE - o)
-            d_c[d] = whole * f * keep
+            slopes[d] = whole[d] * g * i * (ONE - i)
+            slopes[size + d] = whole[d] * keep * cell[d] * f * (ONE - f)
+            slopes[2 * size + d] = whole[d] * i * (ONE - g * g)
+        for d in range(size):
+            change[d] = whole[d] * gate[size + d] * keep
         words = d_before[t, b]
         for d in range(4 * size):
             words[d] = down(slopes[d])
+        for d in range(4 * size):
             d_bias[d] += slopes[d]

@@ -23,11 +23,12 @@ from torch import Tensor
 
 from yuyan.config import Config
 from yuyan.nn.linear import linear, turned_product
-from yuyan.nn.words import has_words, share, words
+from yuyan.nn.words import add_words, has_words, share, words
 
 IGNORE = -100
 CHUNK_ELEMENTS = 1 << 21  # scores of one chunk: 8 MiB in float32, about what the caches of one core complex hold
 MOST_TOKENS = 512
+ROWS = 1 << 13  # of the gradient of the table, at once
 
 
 class CrossEntropy(Config):
@@ -191,9 +192,20 @@ def _d_scores(p: Tensor, log_sum: Tensor, target: Tensor, trained: CrossEntropy)
 
 
 def _added(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
-    """total + left.T @ right, summed in float32; the first product is left as it is, since it may be the only one."""
+    """total + left.T @ right, summed in float32; the first product is left as it is, since it may be the only one.
+
+    bfloat16 is done some words of the vocabulary at a time: a product with fewer rows is faster, and is added while at hand.
+    """
+    if not has_words(left):
+        return turned_product(left, right) if total is None else total.add_(turned_product(left, right))
+    first = total is None
     if total is None:
-        return turned_product(left, right)
-    if total.dtype.itemsize < 4:
-        total = total.float()
-    return total.add_(turned_product(left, right))
+        total = left.new_empty(left.shape[1], right.shape[1])
+    total = total if first else total.float()
+    for start in range(0, len(total), ROWS):
+        part = turned_product(left[:, start : start + ROWS], right)
+        if first:
+            total[start : start + ROWS] = part
+        else:
+            add_words(total[start : start + ROWS], part)
+    return total

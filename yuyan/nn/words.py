@@ -41,6 +41,14 @@ def share(rows: int, numbers: int, work: Callable[[int, int], T]) -> list[T]:
     return [work(bounds[0], bounds[1]), *(other.result() for other in others)]
 
 
+def add_words(total: Tensor, part: Tensor) -> None:
+    """`total += part`, float32 and bfloat16, in one pass: PyTorch makes a float32 copy of `part` first."""
+    from yuyan.nn import kernels
+
+    sums, given = total.detach().view(-1, total.shape[-1]).numpy(), words(part.contiguous()).reshape(-1, part.shape[-1])
+    share(len(sums), total.numel(), lambda first, last: kernels.add(first, last, sums, given))
+
+
 @cache
 def _threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix="rows")

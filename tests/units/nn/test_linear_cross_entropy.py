@@ -140,3 +140,17 @@ def test_bfloat16_takes_the_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     hidden, weight, _ = tensors(False, torch.bfloat16)
     monkeypatch.setattr(module, "_by_operations", lambda *a: pytest.fail("not for this"))
     linear_cross_entropy(hidden, weight, None, torch.randint(0, 40, (57,))).sum().backward()
+
+
+@pytest.mark.parametrize("rows", [7, 40, 100])
+def test_the_gradient_of_the_table_in_parts(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16, some words of the vocabulary at a time: equal to the whole product, summed in float32."""
+    monkeypatch.setattr(module, "ROWS", rows)
+    pairs = [(torch.randn(16, 40).bfloat16(), torch.randn(16, 8).bfloat16()) for _ in range(3)]
+    total = None
+    for left, right in pairs:
+        total = module._added(total, left, right)
+    assert total is not None and total.dtype == torch.float32
+    exact = sum(left.double().t() @ right.double() for left, right in pairs)
+    torch.testing.assert_close(total.double(), exact, atol=0.1, rtol=2**-8)
+    assert module._added(None, *pairs[0]).dtype == torch.bfloat16
