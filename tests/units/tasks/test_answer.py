@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from yuyan.errors import DataError, InputError
 from yuyan.models.presets import Bert, Gpt
 from yuyan.models.surgery import give_labels
 from yuyan.tasks import FindAnswer, FindAnswerTask
+from yuyan.tasks.base import label_scores
 from yuyan.tasks.context import best_spans, read_contexts, tokens_of, windows_of
 from yuyan.tasks.question_text import NOWHERE, Given, Question
-from yuyan.tokens import Tokenizer, train_tokenizer
+from yuyan.tokens import Tokenizer, load_tokenizer, train_tokenizer
 from yuyan.tokens.train import BytePairConfig, CharConfig, WordConfig, WordPieceConfig
 
 CONTEXTS = (
@@ -132,6 +134,14 @@ def test_the_question_comes_first_in_a_segment_of_its_own() -> None:
     assert not item["answer_mask"][1 : item["first"]].any() and not item["answer_mask"][-1]
 
 
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_a_tokenizer_that_was_saved_puts_the_same_between_two_texts(kind: str, tmp_path: Path) -> None:
+    fresh = tokenizer(kind)
+    assert fresh.pair_frame.segments == (0, 0, 0, 1, 1) and fresh.pair_frame.middle
+    fresh.with_frame(segments=True).save(tmp_path / "t")
+    assert load_tokenizer(tmp_path / "t").pair_frame == fresh.pair_frame
+
+
 def test_a_network_that_tells_segments_apart_is_told_them() -> None:
     task = built()
     scores = []
@@ -178,6 +188,17 @@ def test_windows_give_the_answer_of_the_whole() -> None:
             other.spans[0].score, abs=1e-5
         )
         assert one.null == pytest.approx(other.null, abs=1e-5)
+
+
+def test_the_score_of_no_answer_is_the_least_of_the_windows() -> None:
+    task = built(30, too_long="window", overlap=15)
+    network = Bert(hidden_size=16, num_layers=1, num_heads=2).build(len(task.tokenizer), 5)
+    give_labels(network, task.head(network), 1)
+    for number in (0, 1):
+        nulls = [scores[0].sum() for scores in label_scores(network, task.items([record(number)]).items)]
+        (said,) = task.answer(network, [record(number)])
+        assert len(set(nulls)) > 2
+        assert said.null + said.spans[0].score == pytest.approx(min(nulls), abs=1e-5)
 
 
 def test_no_answer_is_given_above_the_threshold() -> None:
