@@ -164,3 +164,15 @@ def test_transformers_scores_the_same(run: Path) -> None:
         assert tokens["token_type_ids"][i, :count].tolist() == item["token_type_ids"].tolist()
         assert output.start_logits[i, :count].tolist() == pytest.approx(scores[:, 0].tolist(), abs=2e-5)
         assert output.end_logits[i, :count].tolist() == pytest.approx(scores[:, 1].tolist(), abs=2e-5)
+
+
+def test_a_published_folder_answers(run: Path, tmp_path: Path) -> None:
+    """What transformers wrote has no file of ours: the head alone says that it answers questions."""
+    transformers = pytest.importorskip("transformers")
+    transformers.AutoModelForQuestionAnswering.from_pretrained(run / "model").save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(run / "model").save_pretrained(tmp_path)
+    how, _ = ASKED[language_of(run)]
+    asked = {"question": how, "context": toy_tasks.sentences(language_of(run))[0][0]}
+    ours, theirs = yuyan.load(run).predict(asked), yuyan.load(tmp_path).predict(asked)
+    assert theirs.spans[0].text == ours.spans[0].text and theirs.spans[0].score == pytest.approx(ours.spans[0].score)
+    assert not theirs.unanswerable

@@ -12,6 +12,10 @@ from yuyan.errors import DataError
 from yuyan.text.column import RECORD, SAMPLE, Column, Row, Trouble, choose_column, kind_of, lines, text_of
 
 
+WHOLE = 4 * RECORD
+"""Longest JSON document, in characters: SQuAD 2.0's training data has 42 million."""
+
+
 class BrokenJson(ValueError):
     """Text that is no JSON; `line` counts from 1, 0 is not known."""
 
@@ -115,9 +119,9 @@ def json_values(texts: Iterable[str], name: str, part: str | None = None, *, row
     for text in texts:
         held.append(text)
         length += len(text)
-        if length > RECORD:
+        if length > WHOLE:
             raise DataError(
-                f"{name}: more than {RECORD >> 20} million characters of JSON in one piece; convert it to .jsonl"
+                f"{name}: more than {WHOLE >> 20} million characters of JSON in one piece; convert it to .jsonl"
             )
     whole = "".join(held)
     try:

@@ -142,6 +142,41 @@ def test_a_tokenizer_that_was_saved_puts_the_same_between_two_texts(kind: str, t
     assert load_tokenizer(tmp_path / "t").pair_frame == fresh.pair_frame
 
 
+def _sequence(name: str, segment: int = 0) -> dict[str, object]:
+    return {"Sequence": {"id": name, "type_id": segment}}
+
+
+def _control(segment: int = 0) -> dict[str, object]:
+    return {"SpecialToken": {"id": "<|end|>", "type_id": segment}}
+
+
+PROCESSORS: dict[str, tuple[list[object], list[object], tuple[int, int, int], tuple[int, ...]]] = {
+    "bert": ([_control(), _sequence("A"), _control()], [_sequence("B", 1), _control(1)], (1, 1, 1), (0, 0, 0, 1, 1)),
+    "roberta": ([_control(), _sequence("A"), _control(), _control()], [_sequence("B"), _control()], (1, 2, 1), (0,) * 5),
+    "t5": ([_sequence("A"), _control()], [_sequence("B"), _control()], (0, 1, 1), (0,) * 5),
+    "gpt2": ([_sequence("A")], [_sequence("B", 1)], (0, 1, 0), (0, 0, 0, 1, 0)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_what_published_tokenizers_put_between_two_texts(name: str) -> None:
+    first, second, sizes, segments = PROCESSORS[name]
+    structure, special = json.loads(tokenizer().content), tokenizer().special
+    assert special.eos is not None
+    end = tokenizer().vocabulary[special.eos]
+    pair = json.loads(json.dumps([*first, *second]).replace("<|end|>", end))
+    known = {end: {"id": end, "ids": [special.eos], "tokens": [end]}}
+    structure["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [_sequence("A")],
+        "pair": pair,
+        "special_tokens": known,
+    }
+    frame = Tokenizer(json.dumps(structure), tokenizer().settings).pair_frame
+    assert (len(frame.begin), len(frame.middle), len(frame.end)) == sizes
+    assert frame.segments == segments and {*frame.begin, *frame.middle, *frame.end} == {special.eos}
+
+
 def test_a_network_that_tells_segments_apart_is_told_them() -> None:
     task = built()
     scores = []

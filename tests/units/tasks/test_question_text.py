@@ -180,6 +180,12 @@ def test_encodings(tmp_path: Path, encoding: str) -> None:
     assert found.context == context and found.answers == (Given("丹佛", 4),)
 
 
+def test_a_file_as_long_as_the_training_data_of_squad(tmp_path: Path) -> None:
+    value = squad(asked())
+    value["data"][0]["title"] = "x" * 43_000_000
+    assert len(read(written(tmp_path, value))) == 1
+
+
 def test_nothing_to_learn(tmp_path: Path) -> None:
     none = {"id": "q2", "question": "Why?", "answers": []}
     with pytest.raises(DataError, match=r"question 'q2': no answer in 1 questions; there is nothing to learn"):
