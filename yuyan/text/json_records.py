@@ -11,7 +11,6 @@ from yuyan.config import did_you_mean
 from yuyan.errors import DataError
 from yuyan.text.column import RECORD, SAMPLE, Column, Row, Trouble, choose_column, kind_of, lines, text_of
 
-
 WHOLE = 4 * RECORD
 """Longest JSON document, in characters: SQuAD 2.0's training data has 42 million."""
 
