@@ -168,5 +168,5 @@ def test_what_is_odd_about_the_data_is_said(tmp_path: Path, capfd: pytest.Captur
     )
     said = capfd.readouterr().err
     assert "1 training pairs are there more than once, such as pairs.jsonl:4 and pairs.jsonl:21" in said
-    assert "train: targets: 1 of 22 are in another language than zh: pairs.jsonl:22 (de)" in said
+    assert "targets in another language than zh: train 1 of 22, validation 1 of 22, such as pairs.jsonl:22 (de)" in said
     assert open_run(tmp_path / "run").task.languages == ("en", "zh")  # type: ignore[union-attr]

@@ -24,7 +24,7 @@ from yuyan.text.tmx import read_tmx, same_language
 
 SOURCES = (
     "source", "src", "input", "text", "document", "dialogue", "article", "original", "before", "incorrect", "wrong",
-    "question", "sentence", "content", "原文", "正文", "内容", "文章", "对话", "输入", "源文", "错误", "改写前",
+    "question", "prompt", "sentence", "content", "原文", "正文", "内容", "文章", "对话", "输入", "源文", "错误", "改写前",
 )  # fmt: skip
 """Names under which what is read is usually found, in order of preference."""
 TARGETS = (

@@ -299,11 +299,10 @@ class PairTask:
         if again := [found for found in places.values() if len(found) > 1]:
             more = sum(len(found) - 1 for found in again)
             said.append(f"{more:,} training pairs are there more than once, such as {again[0][0]} and {again[0][1]}")
-        for name, part in parts.items():
-            for side, code in zip(("sources", "targets"), self.config.languages or (), strict=False):
-                said += _foreign(
-                    f"{name}: {side}", code, [(r.text if side == "sources" else r.targets[0], r.where) for r in part]
-                )
+        for side, code in zip(("sources", "targets"), self.config.languages or (), strict=False):
+            said += _foreign(side, code, {
+                name: [(r.text if side == "sources" else r.targets[0], r.where) for r in part] for name, part in parts.items()
+            })  # fmt: skip
         return said
 
     # ------------------------------------------------------------ answering
@@ -357,15 +356,17 @@ class PairTask:
         return found
 
 
-def _foreign(what: str, code: str, texts: Sequence[tuple[str, str]]) -> list[str]:
-    """A line about texts that are surely in another language than `code`; of many a part is looked at."""
-    if code == "unknown":
-        return []
-    looked = [texts[i] for i in np.unique(np.linspace(0, len(texts) - 1, min(len(texts), LOOKED_AT)).astype(int))]
-    found = [(each.code, where) for text, where in looked if len(text) >= LONG_ENOUGH for each in [identify(text)]
-             if each.certain >= SURE and each.code != "unknown" and not same_language(code, each.code)]  # fmt: skip
-    if not found:
-        return []
-    of = f"of {len(looked):,}" + (" looked at" if len(looked) < len(texts) else "")
-    shown = ", ".join(f"{where} ({other})" for other, where in found[:5])
-    return [f"{what}: {len(found):,} {of} are in another language than {code}: {shown}"]
+def _foreign(side: str, code: str, parts: Mapping[str, Sequence[tuple[str, str]]]) -> list[str]:
+    """A line about texts that are surely in another language than `code`; of a large part some thousands are looked at."""
+    counts, places = list[str](), list[str]()
+    for name, texts in parts.items() if code != "unknown" else ():
+        looked = [texts[i] for i in np.unique(np.linspace(0, len(texts) - 1, min(len(texts), LOOKED_AT)).astype(int))]
+        found = [(each.code, where) for text, where in looked if len(text) >= LONG_ENOUGH for each in [identify(text)]
+                 if each.certain >= SURE and each.code != "unknown" and not same_language(code, each.code)]  # fmt: skip
+        if found:
+            of = f"{len(looked):,}" + (" looked at" if len(looked) < len(texts) else "")
+            counts.append(f"{name} {len(found):,} of {of}")
+            places += [f"{where} ({other})" for other, where in found[: 5 - len(places)]]
+    return (
+        [f"{side} in another language than {code}: {', '.join(counts)}, such as {', '.join(places)}"] if counts else []
+    )
