@@ -79,6 +79,75 @@ def add(first: Any, last: Any, total: Any, part: Any) -> None:
 
 
 @compiled
+def column_sums(first: Any, last: Any, x: Any, total: Any) -> None:
+    """total (V,) float32 plus the rows of words (N, V)."""
+    for n in range(first, last):
+        row = x[n]
+        for v in range(len(row)):
+            total[v] += up(row[v])
+
+
+@compiled
+def norm(first: Any, last: Any, x: Any, weight: Any, bias: Any, eps: Any, centred: Any, out: Any, kept: Any) -> None:
+    """(x - mean) / sqrt(variance + eps) * weight + bias of words (N, V), the mean taken as 0 where it is not `centred`;
+    `kept` (2, N) float32 are the means and the factors."""
+    size = x.shape[1]
+    values = np.empty(size, np.float32)
+    for n in range(first, last):
+        row, made = x[n], out[n]
+        total, squares = np.float32(0), np.float32(0)
+        for v in range(size):
+            values[v] = up(row[v])
+            total += values[v]
+        mean = total / np.float32(size) if centred else np.float32(0)
+        for v in range(size):
+            values[v] -= mean
+            squares += values[v] * values[v]
+        factor = ONE / np.sqrt(squares / np.float32(size) + eps)
+        kept[0, n], kept[1, n] = mean, factor
+        for v in range(size):
+            made[v] = down(values[v] * factor * weight[v] + bias[v])
+
+
+@compiled
+def d_norm(
+    first: Any,
+    last: Any,
+    x: Any,
+    d_out: Any,
+    weight: Any,
+    kept: Any,
+    centred: Any,
+    out: Any,
+    d_weight: Any,
+    d_bias: Any,
+) -> None:
+    """The gradient of `norm`'s x as words; `d_weight` and `d_bias` (V,) float32 are the sums so far."""
+    size = x.shape[1]
+    normed, slope = np.empty(size, np.float32), np.empty(size, np.float32)
+    for n in range(first, last):
+        row, given, made = x[n], d_out[n], out[n]
+        mean, factor = kept[0, n], kept[1, n]
+        for v in range(size):
+            normed[v] = (up(row[v]) - mean) * factor
+        for v in range(size):
+            slope[v] = up(given[v])
+        for v in range(size):
+            d_weight[v] += slope[v] * normed[v]
+        for v in range(size):
+            d_bias[v] += slope[v]
+        total, along = np.float32(0), np.float32(0)
+        for v in range(size):
+            slope[v] *= weight[v]
+            total += slope[v]
+            along += slope[v] * normed[v]
+        total = total / np.float32(size) if centred else np.float32(0)
+        along /= np.float32(size)
+        for v in range(size):
+            made[v] = down(factor * (slope[v] - total - normed[v] * along))
+
+
+@compiled
 def gelu_tanh(first: Any, last: Any, x: Any, out: Any) -> None:
     """x / (1 + e^-2u), u = sqrt(2 / pi) (x + 0.044715 x^3), of words (N, V): its (1 + tanh u) x / 2."""
     for n in range(first, last):

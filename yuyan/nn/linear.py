@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from yuyan.nn.activation import gelu_tanh
 from yuyan.nn.transforms import under_transform
+from yuyan.nn.words import column_sums
 
 Activate = Callable[[Tensor], Tensor]
 Fused = tuple[str, str]
@@ -116,5 +117,5 @@ class _Linear(torch.autograd.Function):
         return (
             linear(d_out, weight.t()) if ctx.needs_input_grad[0] else None,
             turned_product(rows, x.flatten(0, -2)) if ctx.needs_input_grad[1] else None,
-            rows.sum(0) if ctx.needs_input_grad[2] else None,
+            (rows.sum(0) if torch.is_grad_enabled() else column_sums(rows)) if ctx.needs_input_grad[2] else None,
         )

@@ -16,10 +16,10 @@ from yuyan.nn import kernels
 from yuyan.nn.activation import gelu_tanh
 from yuyan.nn.attention import Heads
 from yuyan.nn.ffn import Gated
-from yuyan.nn.norm import RMSNorm
+from yuyan.nn.norm import LayerNorm, RMSNorm
 from yuyan.nn.rotary import Rotation, plain_rates, rotate, rotation_tables
 from yuyan.nn.stack import Stack
-from yuyan.nn.words import share, words
+from yuyan.nn.words import column_sums, share, words
 
 
 def gradients(out: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:
@@ -92,6 +92,45 @@ def test_gradients_of_each_example_at_once() -> None:
         for key, parameter in model.named_parameters():
             assert parameter.grad is not None
             torch.testing.assert_close(together[key][row], parameter.grad, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("config", [LayerNorm(), LayerNorm(bias=False), RMSNorm(eps=1e-3)], ids=str)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_norms_in_one_pass(config: LayerNorm | RMSNorm, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values and gradients to their rounding, against float64; and that this way is taken."""
+    monkeypatch.setattr("yuyan.nn.words.LEAST_NUMBERS", 1)
+    module, exact = config.build(48).bfloat16(), config.build(48).double()
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, 1.0)
+    exact.load_state_dict(module.state_dict())
+    x = (torch.randn(3, 5, 48) * 2 + 1).bfloat16().requires_grad_()
+    true = x.detach().double().requires_grad_()
+    weight, before = torch.randn(3, 5, 48).bfloat16(), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    monkeypatch.setattr(F, "layer_norm", (real := F.layer_norm) and None)
+    ours = module(x)
+    found = [ours, *torch.autograd.grad(ours, [x, *module.parameters()], weight)]
+    monkeypatch.setattr(F, "layer_norm", real)
+    torch.set_num_threads(before)
+    plain = exact(true)
+    for mine, other in zip(
+        found, [plain, *torch.autograd.grad(plain, [true, *exact.parameters()], weight.double())], strict=True
+    ):
+        assert mine.dtype == torch.bfloat16
+        torch.testing.assert_close(mine.double(), other, atol=1e-5, rtol=2**-8)
+    assert module(torch.full((1, 48), float("nan")).bfloat16()).isnan().all()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_sums_of_columns(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yuyan.nn.words.LEAST_NUMBERS", 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    x = torch.randn(100, 7).bfloat16()
+    ours = column_sums(x)
+    torch.set_num_threads(before)
+    torch.testing.assert_close(ours.double(), x.double().sum(0), atol=1e-6, rtol=2**-8)
+    assert ours.dtype == x.dtype and column_sums(x.float()).dtype == torch.float32
 
 
 def test_gelu_in_one_pass() -> None:
