@@ -16,7 +16,7 @@ import typer
 
 from yuyan.commands.interrupt import interrupt_on_signal
 from yuyan.commands.options import Out, Overrides, Resume, given_path
-from yuyan.commands.tasks_cli import align, chat
+from yuyan.commands.tasks_cli import align, chat, folds, pseudo
 from yuyan.commands.tools_cli import config_app, model_app, tokenizer_app
 from yuyan.commands.vectors_cli import vectors_app
 from yuyan.console import complain, left_running
@@ -37,7 +37,8 @@ app.add_typer(config_app, name="config")
 app.add_typer(model_app, name="model")
 app.add_typer(tokenizer_app, name="tokenizer")
 app.add_typer(vectors_app, name="vectors")
-app.command()(chat)
+for _verb in (chat, folds, pseudo):
+    app.command()(_verb)
 app.command()(align)
 
 

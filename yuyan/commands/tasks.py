@@ -130,7 +130,7 @@ def _parts(config: RunConfig, task: TaskConfig, folder: Path) -> tuple[TaskConfi
     return task, parts
 
 
-def _together(record: Any) -> str:
+def together(record: Any) -> str:
     """Records with the same one go to the same part."""
     return record.group if isinstance(record, Dialogue) else str(record.text)
 
@@ -173,7 +173,7 @@ def _divided(parts: dict[str, list[Any]], data: RunData) -> dict[str, list[Any]]
         )
     if "test" in parts:
         split = split.model_copy(update={"test": 0.0})
-    return divided(parts["train"], _together, split) | {name: part for name, part in parts.items() if name != "train"}
+    return divided(parts["train"], together, split) | {name: part for name, part in parts.items() if name != "train"}
 
 
 # ---------------------------------------------------------------- saying

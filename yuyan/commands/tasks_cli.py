@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from yuyan.commands.options import given_path
+from yuyan.commands.options import Overrides, given_path
 
 
 def chat(
@@ -51,3 +51,35 @@ def align(
     from yuyan.commands.align import align_command
 
     align_command(model, source, target, out)
+
+
+def folds(
+    config: Annotated[Path, typer.Argument(parser=given_path, help="A YAML file with a task.")],
+    overrides: Overrides = None,
+    count: Annotated[int, typer.Option("--folds", help="How many parts, each of which is tested once.")] = 5,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", parser=given_path, help="Folder of the folds; by default runs/NAME-folds."),
+    ] = None,
+) -> None:
+    """Cross-validation of a task: a run for each fold, and their mean and spread; run it again to go on."""
+    from yuyan.commands.folds import folds_command
+
+    folds_command(config, overrides or [], out, count)
+
+
+def pseudo(
+    run: Annotated[Path, typer.Argument(parser=given_path, help="A run of task classify or tag.")],
+    files: Annotated[list[Path], typer.Argument(parser=given_path, help="Texts without labels.")],
+    out: Annotated[Path, typer.Option("--out", "-o", parser=given_path, help="Folder for labels and the new runs.")],
+    threshold: Annotated[float, typer.Option(help="How sure an answer must be, as a probability.")] = 0.9,
+    rounds: Annotated[int, typer.Option(min=1, help="How often; then the newest model labels.")] = 1,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A key of the run's config that is to differ: train.epochs=4.")
+    ] = None,
+) -> None:
+    """Label texts with a model's confident answers, and train on both; run it again to go on."""
+    from yuyan.commands.pseudo import Order, pseudo_command
+
+    order = Order(run=str(run), files=tuple(map(str, files)), threshold=threshold, rounds=rounds)
+    pseudo_command(order, out, set_ or [])

@@ -146,10 +146,12 @@ class Tagged(NamedTuple):
     tags: tuple[str, ...]
     joint: str
     of_spans: bool
+    sure: float = 1.0
+    """The probability of the least sure of the tags."""
 
     def plain(self) -> dict[str, Any]:
         """As JSON can say it; spans count words from 0, their ends are exclusive."""
-        tags = {"words": list(self.words), "tags": list(self.tags)}
+        tags = {"words": list(self.words), "tags": list(self.tags), "probability": round(self.sure, 6)}
         if not self.of_spans:
             return tags
         return tags | {
@@ -286,15 +288,14 @@ class TagTask:
         for owner, item, scores in zip(pieces.owners, pieces.items, label_scores(network, pieces.items), strict=True):
             rows[owner] += [scores[first] if first >= 0 else silent for first in item["first"]]
         allowed = self._steps()
-        return [
-            Tagged(
-                record.words,
-                tuple(self.labels[i] for i in best_path(np.array(row), allowed)),
-                record.joint,
-                self._of_spans,
-            )
-            for record, row in zip(records, rows, strict=True)
-        ]
+        return [self._tagged(record, np.array(row), allowed) for record, row in zip(records, rows, strict=True)]
+
+    def _tagged(self, record: Sentence, scores: np.ndarray, allowed: np.ndarray) -> Tagged:
+        """The best path through `scores` (T, L), and the least probability on it."""
+        path = best_path(scores, allowed)
+        logs = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+        sure = float(np.exp(logs[np.arange(len(path)), path].min(initial=0.0)))
+        return Tagged(record.words, tuple(self.labels[i] for i in path), record.joint, self._of_spans, sure)
 
     def _steps(self) -> np.ndarray:
         """(L + 1, L): which label may follow which; the last row is the beginning. I-X follows B-X and I-X only."""
