@@ -24,6 +24,11 @@ from safetensors import SafetensorError
 
 from yuyan.errors import CheckpointCorrupt, InputError, StorageError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 MANIFEST = "manifest.json"
 LOCK = "lock"
 _TEMPORARY = ".tmp-"
@@ -314,26 +319,40 @@ def exclusive(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process; a dead one's lock is taken over. Raises InputError naming who has it."""
     lock = folder / LOCK
     mine = {"pid": os.getpid(), "host": socket.gethostname()}
-    with storage_errors(lock):
-        while True:
-            try:
-                descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-                break
-            except FileExistsError:
-                holder = _holder(lock)
-                if holder is not None and _alive(holder, mine["host"]):
-                    raise InputError(
-                        f"{folder}: in use by process {holder['pid']} on {holder['host']}; wait for it or stop it "
-                        f"(if it is gone, remove {lock})"
-                    ) from None
-                lock.unlink(missing_ok=True)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(mine, file)
+    with storage_errors(lock), _one_at_a_time(folder):
+        holder = _holder(lock)
+        if holder is not None and _alive(holder, mine["host"]):
+            raise InputError(
+                f"{folder}: in use by process {holder['pid']} on {holder['host']}; wait for it or stop it "
+                f"(if it is gone, remove {lock})"
+            )
+        temporary = lock.with_name(f"{LOCK}{_TEMPORARY}{os.getpid()}")
+        temporary.write_text(json.dumps(mine))
+        temporary.replace(lock)
     try:
         yield
     finally:
         with suppress(OSError):
-            lock.unlink()
+            if _holder(lock) == mine:
+                lock.unlink()
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """While this is held nobody else is in it for the same folder: looking at a lock and taking it are one thing.
+
+    The system lets go of it with the process. Where it has no such means the two are only close to each other in time.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system that knows no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def held_by(folder: Path) -> dict[str, Any] | None:

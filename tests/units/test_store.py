@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -232,3 +233,48 @@ def test_two_processes_cannot_have_one_folder(tmp_path: Path) -> None:
     with exclusive(tmp_path):  # its owner is dead: taken over
         assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
     assert not (tmp_path / "lock").exists()
+
+
+STARTER = """
+import sys, time
+from pathlib import Path
+from yuyan import store
+looked = store._alive
+def slowly(holder, host):
+    alive = looked(holder, host)
+    time.sleep(0.3)  # between looking at the lock and taking it
+    return alive
+store._alive = slowly
+folder = Path(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    with store.exclusive(folder):
+        print("held", flush=True)
+        sys.stdin.readline()
+except store.InputError:
+    print("refused", flush=True)
+"""
+
+
+def test_a_dead_lock_is_taken_over_by_one_of_two_that_start_at_once(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / "lock").write_text(json.dumps({"pid": dead.pid, "host": socket.gethostname()}))
+    starters = [
+        subprocess.Popen(
+            [sys.executable, "-c", STARTER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    for starter in starters:
+        assert starter.stdout is not None and starter.stdout.readline() == "ready\n"
+    for starter in starters:
+        assert starter.stdin is not None
+        starter.stdin.write("go\n")
+        starter.stdin.flush()
+    assert sorted(starter.stdout.readline() for starter in starters if starter.stdout) == ["held\n", "refused\n"]
+    assert (tmp_path / "lock").exists()
+    for starter in starters:
+        starter.communicate("", timeout=20)
+    assert not any(tmp_path.iterdir())
