@@ -24,6 +24,7 @@ from yuyan.errors import YuyanError
 from yuyan.store import to_json
 
 STOPPED = 130
+START, TRAIN, USE, LOOK = "Begin here", "Train", "Use a model", "Look"  # the groups of `yuyan --help`
 OUT_OF_MEMORY = "out of memory: use a smaller model.hidden_size, train.micro_tokens or train.context"
 
 app = typer.Typer(
@@ -33,13 +34,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(config_app, name="config")
-app.add_typer(model_app, name="model")
-app.add_typer(tokenizer_app, name="tokenizer")
-app.add_typer(vectors_app, name="vectors")
-for _verb in (chat, folds, pseudo):
-    app.command()(_verb)
-app.command()(align)
 
 
 def _version(wanted: bool) -> None:
@@ -59,7 +53,7 @@ def options(
     """From raw text to a language model that works at your task."""
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def demo(out: Out = None, budget: Annotated[str, typer.Option(help="Time for the whole ladder.")] = "4m") -> None:
     """The ladder on the documentation inside your own Python: nothing to download, under five minutes."""
     from yuyan.commands.demo import demo_command
@@ -67,7 +61,7 @@ def demo(out: Out = None, budget: Annotated[str, typer.Option(help="Time for the
     demo_command(out, budget)
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def ladder(
     paths: Annotated[
         list[Path],
@@ -106,7 +100,7 @@ def ladder(
         print(to_json(result))
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def train(
     config: Annotated[Path, typer.Argument(parser=given_path, help="A YAML file; or text, a file or a folder.")],
     overrides: Overrides = None,
@@ -124,7 +118,7 @@ def train(
     show(train_command(read_run_config(config, overrides or []), out, resume=resume, allow_change=allow_change or ()))
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def lr(
     config: Annotated[Path, typer.Argument(parser=given_path, help="A YAML file.")],
     overrides: Overrides = None,
@@ -139,7 +133,7 @@ def lr(
     rate_command(config, overrides or [], out, steps=steps, low=low, high=high)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def tune(
     config: Annotated[Path, typer.Argument(parser=given_path, help="A YAML file with a `tune:` section.")],
     overrides: Overrides = None,
@@ -158,7 +152,7 @@ def tune(
     tune_command(config, overrides or [], out, Order(trials, seconds, pruner))  # type: ignore[arg-type]
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def runs(
     folders: Annotated[
         list[Path] | None, typer.Argument(parser=given_path, help="Runs, or folders of runs; or: compare RUN RUN ...")
@@ -180,7 +174,7 @@ def runs(
         runs_command(folders or [], sort=sort, contents=check, as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def generate(
     model: Annotated[Path, typer.Argument(parser=given_path, help="A run, a rung of a ladder, or a model folder.")],
     prompt: Annotated[str, typer.Argument(help="The beginning of the text; - reads it from standard input.")],
@@ -223,7 +217,7 @@ def generate(
     generate_command(model, prompt, options, set_ or [], weights, echo=not no_echo, as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def export(
     model: Annotated[Path, typer.Argument(parser=given_path, help="A run, or a model folder.")],
     to: Annotated[str, typer.Option(help="gguf (llama.cpp), onnx or ctranslate2.")],
@@ -236,7 +230,7 @@ def export(
     export_command(model, to, out, check=check)
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def fill(
     model: Annotated[Path, typer.Argument(parser=given_path, help="A masked encoder (BERT) or a T5.")],
     text: Annotated[str, typer.Argument(help="A text with gaps; - reads it from standard input.")],
@@ -253,7 +247,7 @@ def fill(
     fill_command(model, text, gap, top, set_ or [], as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def evaluate(
     model: Annotated[Path, typer.Argument(parser=given_path, help="A run, a rung of a ladder, or a model folder.")],
     paths: Annotated[list[Path], typer.Argument(parser=given_path, help="The text to measure on.")],
@@ -279,7 +273,7 @@ def evaluate(
     evaluate_command(model, paths, set_ or [], as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def predict(
     model: Annotated[Path, typer.Argument(parser=given_path, help="A run of a task, or a model folder with labels.")],
     source: Annotated[str, typer.Argument(help="A file of texts, a text, or - for lines of standard input.")],
@@ -301,7 +295,7 @@ def predict(
     predict_command(model, source, out, form, set_ or [], context)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def data(
     paths: Annotated[list[Path], typer.Argument(parser=given_path, help="Files or folders.")],
     out: Out = None,
@@ -323,6 +317,15 @@ def data(
         mask_command(mask, paths, set_ or [])
         return
     raise typer.Exit(data_command(paths, data_config(paths, set_ or []), out, as_json))
+
+
+app.command(rich_help_panel=TRAIN)(folds)
+app.command(rich_help_panel=TRAIN)(pseudo)
+app.command(rich_help_panel=USE)(chat)
+app.command(rich_help_panel=USE)(align)
+for _name, _verbs in (("config", config_app), ("model", model_app), ("tokenizer", tokenizer_app)):
+    app.add_typer(_verbs, name=_name, rich_help_panel=LOOK)
+app.add_typer(vectors_app, name="vectors", rich_help_panel=TRAIN)
 
 
 def main() -> None:
