@@ -242,7 +242,8 @@ class LanguageModel:
             self.network, self.tokenizer, self.context, prefixes=self.prefixes, ends=ends_of_chat(self.tokenizer)
         )
         settings = Sampling(**dict(mine.generate))
-        return Talker(writer, ChatTemplate.of(self.tokenizer), system=system or mine.system, settings=settings)
+        template, said = ChatTemplate.of(self.tokenizer), system or mine.system
+        return Talker(writer, template, system=said, settings=settings, draft=self._draft)
 
     def fill(self, text: str, settings: Settings | None = None, *, gap: str = GAP, top: int = 5) -> Filled:
         """Fill the gaps of a text with a masked encoder or a T5; `settings` say how the latter writes.
@@ -305,13 +306,16 @@ class LanguageModel:
         )
 
     def _request(self, prompt: str, settings: Settings) -> Request:
-        draft = None
-        if isinstance(settings, Greedy | Sampling) and isinstance(settings.speculation, DraftModel):
-            path = settings.speculation.path
-            if path not in self._drafts:
-                self._drafts[path] = LanguageModel.load(path)
-            draft = self._drafts[path]._writer()
-        return self._writer().request(prompt, settings, draft)
+        return self._writer().request(prompt, settings, self._draft(settings))
+
+    def _draft(self, settings: Settings) -> Writer | None:
+        """The small model that guesses ahead, if the settings name one."""
+        if not isinstance(settings, Greedy | Sampling) or not isinstance(settings.speculation, DraftModel):
+            return None
+        path = settings.speculation.path
+        if path not in self._drafts:
+            self._drafts[path] = LanguageModel.load(path)
+        return self._drafts[path]._writer()
 
     @torch.no_grad()
     def logits(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from yuyan.errors import InputError
@@ -14,10 +14,16 @@ from yuyan.tasks.writing import Writer, settings_of, why_unfinished
 
 
 class Talker:
-    """Answers to dialogues, by the chat template of a model; `system` is put before those that have none."""
+    """Answers to dialogues, by the chat template of a model; `system` is put before those that have none.
 
-    def __init__(self, writer: Writer, template: ChatTemplate, *, system: str | None, settings: Sampling):
-        self.writer, self.template, self.system, self.settings = writer, template, system, settings
+    `draft` gives the model that guesses ahead, where settings name one.
+    """
+
+    def __init__(
+        self, writer: Writer, template: ChatTemplate, *, system: str | None, settings: Sampling,
+        draft: Callable[[Settings], Writer | None],
+    ):  # fmt: skip
+        self.writer, self.template, self.system, self.settings, self.draft = writer, template, system, settings, draft
 
     def settings_of(self, settings: Settings | None = None, **changes: object) -> Settings:
         """How to write, with some keys changed: by default as the model was trained to be asked. Raises ConfigError."""
@@ -33,7 +39,7 @@ class Talker:
     def events(self, ids: Sequence[int], settings: Settings) -> Iterator[Event]:
         """The tokens of the answer to a prompt, and why they ended. Raises InputError."""
         engine = self.writer.engine()
-        engine.add(self.writer.requested(ids, settings))
+        engine.add(self.writer.requested(ids, settings, draft=self.draft(settings)))
         return engine.run()
 
     def stream(self, ids: Sequence[int], settings: Settings) -> Iterator[str]:

@@ -258,6 +258,19 @@ def test_a_model_without_a_template_says_so() -> None:
         model.chat("one")
 
 
+def test_a_published_folder_with_a_template_talks_and_predicts(tmp_path: Path) -> None:
+    """One that says nothing of a task; a draft that guesses ahead changes no answer."""
+    model = model_of()
+    LanguageModel(model.network, model.tokenizer, model.context).save(tmp_path / "m")
+    published = LanguageModel.load(tmp_path / "m")
+    wanted = model.chat(MESSAGES, max_tokens=12, seed=2)
+    assert published.task is None and published.chat(MESSAGES, max_tokens=12, seed=2) == wanted
+    assert published.predict([MESSAGES], generate={"max_tokens": 12, "seed": 2})[0].text == wanted
+    draft = {"kind": "draft", "path": str(tmp_path / "m")}
+    greedy = model.chat(MESSAGES, kind="greedy", max_tokens=12)
+    assert published.chat(MESSAGES, kind="greedy", max_tokens=12, speculation=draft) == greedy
+
+
 def test_records_are_stored_as_lines() -> None:
     for talk in TALKS:
         assert Converse().record(json.loads(json.dumps(talk._asdict()))) == talk
