@@ -135,6 +135,21 @@ def test_the_best_model_by_its_answers_and_leads_beside(tmp_path: Path, capfd: p
     assert "ROUGE-L" in said and "lead-1" in said and "lead-3" in said
 
 
+def test_a_model_that_can_write_goes_on_with_adapters_and_noise(run: Path, tmp_path: Path) -> None:
+    config = toy_tasks.config(
+        tmp_path, toy_tasks.pairs(tmp_path / "pairs.jsonl"), "{kind: rewrite}", f"{{kind: pretrained, path: {run}}}"
+    )
+    config.write_text(config.read_text().replace("tokenizer: {kind: word}\n", ""))
+    words = ("train.epochs=4", "adapt={kind: lora, rank: 2}", "data.augment=[{kind: token_dropout, rate: 0.1}]")
+    assert command("train", str(config), *words, "--out", str(tmp_path / "run")) == 0
+    model, before = yuyan.load(tmp_path / "run"), yuyan.load(run)
+    assert model.task.kind == "rewrite" and model.start == before.start  # type: ignore[union-attr]
+    assert model.predict(TEXTS)[1].text == "sour was this film"
+    configs = [json.loads((folder / "model" / "config.json").read_text()) for folder in (run, tmp_path / "run")]
+    starts = [each.get("decoder_start_token_id") for each in configs]
+    assert starts[0] == starts[1] == model.start
+
+
 def test_a_network_that_cannot_write_is_told_before_any_work(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     bert = "{kind: bert, hidden_size: 32, num_layers: 1, num_heads: 2}"
     config = toy_tasks.config(tmp_path, toy_tasks.pairs(tmp_path / "pairs.jsonl"), "{kind: rewrite}", bert)

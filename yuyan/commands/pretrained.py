@@ -113,7 +113,10 @@ def save_model(model: LanguageModel, base: Base | None, folder: Path, beside: Ca
         if isinstance(network, NetworkModule) and adapters_of(network):
             (temporary / ADAPTER).mkdir()
             write_adapter(network, temporary / ADAPTER, base)
-            model = LanguageModel(without_adapters(network), model.tokenizer, model.context)
+            model = LanguageModel(
+                without_adapters(network), model.tokenizer, model.context, sentence=model.sentence, start=model.start,
+                task=model.task,
+            )  # fmt: skip
         model.write(temporary)
         beside(temporary)
 

@@ -185,6 +185,10 @@ def _show(config: RunConfig, task: Task, parts: dict[str, list[Any]], pieces: Pi
     table(f"{config.name}: {task.config.kind}{labels}", *task.described(parts))
     cut = f"; {pieces.too_long:,} longer than {config.train.context}: {task.config.too_long}" if pieces.too_long else ""
     say(f"training texts: {len(parts['train']):,}, the longest of {pieces.longest:,} tokens{cut}")
+    if task.looks is not None:
+        count = min(task.looks, len(parts["validation"])) if "validation" in parts else 0
+        say(f"looks while training are at {f'the answers to {count:,} validation records' if task.looks else 'the loss'}; "
+            "at the end all records are answered")  # fmt: skip
     for line in task.remarks(parts):
         warn(line)
     for name in ("validation", "test"):
