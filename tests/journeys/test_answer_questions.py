@@ -73,7 +73,9 @@ def test_what_was_found_is_in_the_config_and_the_threshold_in_the_model(
         len(word) for words in (toy_tasks.GOOD, toy_tasks.BAD) for word in words[language_of(run)]
     )
     assert yuyan.load(run).task.threshold is not None  # type: ignore[union-attr]
+    capfd.readouterr()
     assert command("train", str(run.parent / "run.yaml"), "--out", str(run), "--resume") == 0
+    assert "'a question' --context 'a text" in capfd.readouterr().err
     assert "question-answering" in (run / "model" / "README.md").read_text(encoding="utf-8")
     report = (run / "report.html").read_text(encoding="utf-8")
     assert "F1 of answers" in report or "答案 F1" in report

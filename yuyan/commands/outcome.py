@@ -119,5 +119,7 @@ def next_command(result: Trained) -> str:
     if isinstance(result.validation, TaskLoss):
         return f"yuyan chat {result.folder}"
     if isinstance(result.validation, TaskScore):
-        return f"yuyan predict {result.folder} 'a text, or a file of texts'"
+        questions = result.validation.measure == "answer_f1"
+        asked = "'a question' --context 'a text, or a file of one'" if questions else "'a text, or a file of texts'"
+        return f"yuyan predict {result.folder} {asked}"
     return f"yuyan evaluate {result.folder} MORE-DATA"
