@@ -103,6 +103,15 @@ def test_texts_that_are_too_long(run: Path, capfd: pytest.CaptureFixture[str]) -
         assert json.loads(capfd.readouterr().out)["label"] == "good"
 
 
+def test_texts_that_are_too_long_are_counted_among_all(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rows = [{"text": f"the room was warm {i} " * (20 if i in (3, 290) else 1), "label": "good"} for i in range(300)]
+    path = toy_tasks.write_jsonl(run.parent / "many.jsonl", rows)
+    assert command("evaluate", str(run), str(path)) == 2
+    assert "many.jsonl:4: " in (err := capfd.readouterr().err) and "2 of 300 records are too long" in err
+    assert command("evaluate", str(run), str(path), "--set", "task.too_long=truncate", "--json") == 0
+    assert json.loads(capfd.readouterr().out)["examples"] == 300
+
+
 def test_tags_as_transformers_scores_them(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     rows = [

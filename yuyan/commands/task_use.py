@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from yuyan.commands.overlap import Seen, say_overlap
 from yuyan.commands.parts import FILE
 from yuyan.config import load_config
-from yuyan.console import say, table
+from yuyan.console import progress, say, table
 from yuyan.errors import DataError, InputError
 from yuyan.evaluate.quantities import interval
 from yuyan.evaluate.task_score import TaskScore
@@ -30,6 +30,8 @@ from yuyan.text import DataConfig
 from yuyan.text.read import decoded, look
 from yuyan.text.source import FORMATS
 
+AT_ONCE = 256
+"""Records between two steps of a bar."""
 CHUNK = 1024
 """Records that are answered together."""
 TASK = "task."
@@ -73,7 +75,7 @@ def evaluate_task(
     seen = None if training is None else say_overlap(training, records, ", ".join(map(str, paths)))
     network = model.network
     assert isinstance(network, NetworkModule)
-    answers = task.answer(network, records)
+    answers = _all_answers(task, network, records)
     score = TaskScore.of(task.scores(answers, records, draws=DRAWS), len(records))
     if as_json:
         print(to_json(score.whole()))
@@ -82,6 +84,19 @@ def evaluate_task(
     if seen is not None and any(seen.copies) and not all(seen.copies):
         _show_apart(task, answers, records, seen)
     return score
+
+
+def _all_answers(task: Task, network: NetworkModule, records: Sequence[Any]) -> list[Any]:
+    """With a bar; tasks that write show their own."""
+    if task.looks is not None or len(records) <= AT_ONCE:
+        return task.answer(network, records)
+    task.items(records, labelled=False)  # what is too long is counted among all
+    answers: list[Any] = []
+    with progress("answering", float(len(records))) as bar:
+        for start in range(0, len(records), AT_ONCE):
+            answers += task.answer(network, records[start : start + AT_ONCE])
+            bar.advance(len(answers[start:]))
+    return answers
 
 
 def _show_apart(task: Task, answers: Sequence[Any], records: Sequence[Any], seen: Seen) -> None:
