@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ import pytest
 import torch
 from toy_runs import TRAIN, Toy, advance, begin, command, differences, plain, toy_corpus
 
+from yuyan.commands.session import Session
 from yuyan.corpus import Batches
 from yuyan.corpus.batch import DataHangs
 from yuyan.objectives import Batch, Loss
 from yuyan.train import Diverged, PlainStep, Plan, WarmupStableDecay
+from yuyan.train.checkpoint import Saver
 from yuyan.train.learner import Learner
 from yuyan.train.spikes import Spikes
 from yuyan.train.step import OutOfMemory
@@ -189,3 +192,11 @@ def test_skips_are_repeated_bit_for_bit(toy: Toy, tmp_path: Path, monkeypatch: p
     assert [str(plain(u)) for u in before + after] == [str(plain(u)) for u in updates]
     assert differences(straight, second) == []
     assert [u.skipped for u in updates].count(True) == 1
+
+
+def test_only_the_process_that_writes_says_what_is_good() -> None:
+    """Another one counts a step as saved that the first one may have failed to write."""
+    session = SimpleNamespace(leads=False, _attempt=lambda write: True, saver=Saver(), step_saved=3)
+    assert "step 3" not in Session.last_good(session)  # type: ignore[arg-type]
+    session.leads, session.folder = True, Path("runs/mine")
+    assert "The state of step 3 is good" in Session.last_good(session)  # type: ignore[arg-type]

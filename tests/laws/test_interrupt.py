@@ -60,7 +60,7 @@ def without_clock(ladder: dict[str, Any]) -> list[Any]:
 # ---------------------------------------------------------------- every phase
 
 LADDER_PHASES = {
-    "looking at the files": ("yuyan.text.pipeline:survey", 1),
+    "looking at the files": ("yuyan.text.pipeline:look_at_parts", 1),
     "cleaning": ("yuyan.text.parallel:clean_batch", 1),
     "splitting": ("yuyan.text.pipeline:split_random", 1),
     "the data's report": ("yuyan.text.pipeline:data_report", 1),

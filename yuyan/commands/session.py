@@ -171,6 +171,8 @@ class Session:
     def last_good(self) -> str:
         """What to go on with when training has failed."""
         self._attempt(self.saver.finish)
+        if not self.leads:  # it writes nothing, so it cannot say what is written
+            return "What to go on with is in the first process's message"
         if self.step_saved < 0:
             return "No state was saved before"
         return (
