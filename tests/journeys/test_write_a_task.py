@@ -185,3 +185,20 @@ def test_what_is_odd_about_the_data_is_said(tmp_path: Path, capfd: pytest.Captur
     assert "1 training pairs are there more than once, such as pairs.jsonl:4 and pairs.jsonl:21" in said
     assert "targets in another language than zh: train 1 of 22, validation 1 of 22, such as pairs.jsonl:22 (de)" in said
     assert open_run(tmp_path / "run").task.languages == ("en", "zh")  # type: ignore[union-attr]
+
+
+def test_names_of_files_that_are_no_languages(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name, side in (("a.src", 0), ("a.tgt", 1)):
+        (tmp_path / name).write_text("".join(pair[side] + "\n" for pair in toy_tasks.turned("zh")), encoding="utf-8")
+    data = f"data.sources=[{tmp_path}/a.src, {tmp_path}/a.tgt]"
+    config = toy_tasks.config(tmp_path, tmp_path / "a.src", "{kind: translate}", MODELS["gpt"])
+    words = (
+        "train.epochs=1",
+        data,
+        "data.validation=[]",
+        "data.split={kind: random, validation: 0.5, test: 0.0}",
+        "tokenizer={kind: char}",
+    )
+    assert command("train", str(config), *words, "--out", str(tmp_path / "run")) == 0
+    assert open_run(tmp_path / "run").task.languages == ("zh", "zh")  # type: ignore[union-attr]
+    assert "tok:zh" in next((tmp_path / "run" / "reports").glob("*[0-9].json")).read_text()

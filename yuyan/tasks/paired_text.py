@@ -79,7 +79,8 @@ def layout_of(files: Survey, data: DataConfig, given: Layout, *, lenient: bool =
                 raise DataError(
                     f"{plain[0].source.name}: task.languages={list(given.languages)}, but the files are of {list(there)}"
                 )
-            given = given._replace(languages=given.languages or there)
+            if there is not None and all(map(language_code, there)):
+                given = given._replace(languages=given.languages or there)
     return given
 
 
@@ -242,6 +243,12 @@ def _aligned(plain: Sequence[Surveyed], languages: Languages | None) -> list[Ali
     if plain[0].source.found and len(plain) > 2:
         raise DataError(f"{listed}: which files belong together? Name them in pairs: data.sources=[a.en, a.de, ...]")
     return [Aligned(plain[i], plain[i + 1], None) for i in range(0, len(plain), 2)]
+
+
+def language_code(name: str) -> str | None:
+    """The two letters of a language; None for what is none, such as the `src` in the name of a file."""
+    code = _short(name)
+    return code if len(code) == 2 else None
 
 
 def _short(code: str) -> str:

@@ -32,7 +32,16 @@ from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.linear_cross_entropy import PLAIN, CrossEntropy
 from yuyan.objectives.base import Batch, Counted, Example, Loss, Marks, shifted, sparse_token_loss
 from yuyan.tasks.base import Item, Pieces, too_long
-from yuyan.tasks.paired_text import Languages, Layout, Lines, Paired, layout_of, read_pairs, source_column
+from yuyan.tasks.paired_text import (
+    Languages,
+    Layout,
+    Lines,
+    Paired,
+    language_code,
+    layout_of,
+    read_pairs,
+    source_column,
+)
 from yuyan.tasks.writing import Completion, Writer, completions, why_silent
 from yuyan.text import DataConfig
 from yuyan.text.language import identify
@@ -132,10 +141,10 @@ class PairConfig(Config):
             raise ConfigError("task: the tokenizer has no end mark (eos), so an answer would never end")
         return PairTask(self, tokenizer, length)
 
-    @property
-    def language(self) -> str:
-        """Of what is written."""
-        return "unknown" if self.languages is None else self.languages[1].lower().replace("_", "-").split("-")[0]
+    def language(self, records: Sequence[Paired]) -> str:
+        """Of what is written: as the config says, else as the right answers look."""
+        said = None if self.languages is None else language_code(self.languages[1])
+        return said or identify("\n".join(r.targets[0] for r in records[:200])).code
 
     def measured(self, answers: Sequence[str], records: Sequence[Paired], draws: int) -> Scores:
         """What answers are worth."""
@@ -359,7 +368,7 @@ class PairTask:
 def _foreign(side: str, code: str, parts: Mapping[str, Sequence[tuple[str, str]]]) -> list[str]:
     """A line about texts that are surely in another language than `code`; of a large part some thousands are looked at."""
     counts, places = list[str](), list[str]()
-    for name, texts in parts.items() if code != "unknown" else ():
+    for name, texts in parts.items() if language_code(code) is not None else ():
         looked = [texts[i] for i in np.unique(np.linspace(0, len(texts) - 1, min(len(texts), LOOKED_AT)).astype(int))]
         found = [(each.code, where) for text, where in looked if len(text) >= LONG_ENOUGH for each in [identify(text)]
                  if each.certain >= SURE and each.code != "unknown" and not same_language(code, each.code)]  # fmt: skip

@@ -19,6 +19,6 @@ class Rewrite(PairConfig):
     def measured(self, answers: Sequence[str], records: Sequence[Paired], draws: int) -> Scores:
         """Exact match, and chrF, which also counts what is nearly right."""
         references = [record.targets for record in records]
-        chrf, signature = against_references("chrf", answers, references, self.language, draws)
+        chrf, signature = against_references("chrf", answers, references, self.language(records), draws)
         values = {"exact_match": exact_match(answers, references, draws), "chrf": chrf}
         return Scores(values, len(answers), {}, notes=(signature,))

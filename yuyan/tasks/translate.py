@@ -21,6 +21,8 @@ class Translate(PairConfig):
     def measured(self, answers: Sequence[str], records: Sequence[Paired], draws: int) -> Scores:
         """BLEU, chrF and TER as sacreBLEU counts them, of 100, with its signatures."""
         references = [record.targets for record in records]
-        found = {name: against_references(name, answers, references, self.language, draws) for name in MEASURES}
+        found = {
+            name: against_references(name, answers, references, self.language(records), draws) for name in MEASURES
+        }
         values = {str(name): value for name, (value, _) in found.items()}
         return Scores(values, len(answers), {}, notes=tuple(signature for _, signature in found.values()))
