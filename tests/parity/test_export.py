@@ -23,6 +23,7 @@ from yuyan.nn.attention import Heads
 from yuyan.nn.ffn import Mlp
 from yuyan.nn.norm import LayerNorm
 from yuyan.nn.position import Learned
+from yuyan.tasks.chat_template import named_template, with_template
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.tokens import Tokenizer, train_tokenizer
 
@@ -51,6 +52,15 @@ def made(name: str) -> LanguageModel:
 def needs(to: str) -> None:
     if importlib.util.find_spec(ENGINES[to]) is None:
         pytest.skip(f"{ENGINES[to]} is not installed")
+
+
+def test_a_chat_template_goes_along(tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    source = named_template("plain", tokenizer())
+    talks = LanguageModel(made("gpt").network, with_template(tokenizer(), source), 40)
+    export_model(talks, "gguf", tmp_path / "out", name="talks", check=False)
+    found = gguf.GGUFReader(next((tmp_path / "out").glob("*.gguf"))).fields["tokenizer.chat_template"]
+    assert bytes(found.parts[found.data[0]]).decode() == source
 
 
 @pytest.mark.slow

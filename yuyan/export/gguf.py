@@ -27,6 +27,7 @@ from yuyan.tasks.language_model import LanguageModel
 from yuyan.tasks.writing import ends_of
 from yuyan.tokens import Tokenizer
 from yuyan.tokens.tokenizer import FILE as TOKENIZER_FILE
+from yuyan.tokens.tokenizer import TEMPLATE
 
 FILE = "model.gguf"
 LIKELIEST = 1000  # tokens whose probability is asked for at each place
@@ -118,6 +119,8 @@ def _tokenizer(writer: Any, tokenizer: Tokenizer, vocab_size: int) -> None:
         if (token := {"bos": special.bos, "eos": special.eos, "pad": special.pad}[role]) is not None:
             add(token)
     writer.add_add_bos_token(special.bos is not None)
+    if isinstance(template := tokenizer.settings.get(TEMPLATE), str):
+        writer.add_chat_template(template)
 
 
 def _tensors(network: NetworkModule, family: str) -> dict[str, Tensor]:
