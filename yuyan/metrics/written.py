@@ -1,7 +1,7 @@
 """What written texts are worth against one or several right ones: BLEU, chrF, TER, exact match.
 
-The first three are sacreBLEU's (Post 2018), of 100, on texts as they are (cased, with punctuation as written); each has a
-signature that says how it was counted. Chinese is cut into characters, as are other scripts without spaces between words.
+The first three are sacreBLEU's (Post 2018), of 100, on texts as they are (BLEU and chrF cased, with punctuation as written); each
+has a signature that says how it was counted. Chinese is cut into characters, as are other scripts without spaces between words.
 Intervals draw texts with replacement.
 
 N texts, S sums that a score is made of.

@@ -51,7 +51,7 @@ from yuyan.tokens import Tokenizer
 
 AT_ONCE = 32  # answers under way together
 LONG = 64  # answers that take a bar
-LOOKED_AT, LONG_ENOUGH, SURE = 5000, 12, 0.9  # texts of a side, characters of one, and certainty to say its language
+LOOKED_AT, LONG_ENOUGH, SURE = 5000, 36, 0.9  # texts of a side, bytes of one, and certainty to say its language
 
 
 class PairConfig(Config):
@@ -370,7 +370,7 @@ def _foreign(side: str, code: str, parts: Mapping[str, Sequence[tuple[str, str]]
     counts, places = list[str](), list[str]()
     for name, texts in parts.items() if language_code(code) is not None else ():
         looked = [texts[i] for i in np.unique(np.linspace(0, len(texts) - 1, min(len(texts), LOOKED_AT)).astype(int))]
-        found = [(each.code, where) for text, where in looked if len(text) >= LONG_ENOUGH for each in [identify(text)]
+        found = [(each.code, where) for text, where in looked if len(text.encode()) >= LONG_ENOUGH for each in [identify(text)]
                  if each.certain >= SURE and each.code != "unknown" and not same_language(code, each.code)]  # fmt: skip
         if found:
             of = f"{len(looked):,}" + (" looked at" if len(looked) < len(texts) else "")
