@@ -254,7 +254,7 @@ class _Room:
         self.tokens, self.longest = tokens, longest
         outputs, inputs = int(decoder.table[:-1, 1].max()), int(decoder.table[:, 2].max())
         queries = -(-int(sizes[step.HEADS] * sizes[step.HEAD]) // PANEL) * PANEL
-        self.work = np.zeros((tokens, outputs), np.float32)
+        self.work = np.zeros((tokens, outputs + 48), np.float32)  # rows of 4096 bytes would share one place of a cache
         self.wide = np.zeros((tokens, max(inputs, queries)), np.float32)
         words = tokens * inputs
         self.left = (np.zeros(words, np.int32), np.zeros(words // 32, np.float32), np.zeros(words // 32, np.int32))

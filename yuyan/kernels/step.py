@@ -23,7 +23,19 @@ from yuyan.kernels.product import (
     multiply,
     rounded,
 )
-from yuyan.kernels.vector import BF16, F32, ROWS, WIDE, bits_of, call_tile, fetch, fetch_add, float_of, give_way
+from yuyan.kernels.vector import (
+    BF16,
+    F32,
+    ROWS,
+    WIDE,
+    ask_for,
+    bits_of,
+    call_tile,
+    fetch,
+    fetch_add,
+    float_of,
+    give_way,
+)
 
 (TOKENS, LAYERS, HIDDEN, HEADS, GROUPS, HEAD, HEAD_PAD, ROTARY, ROOM, WINDOW, NORM, ACTIVATION, GATED, KEPT, QK_NORM,
  THREADS, TILE) = range(17)  # fmt: skip
@@ -167,6 +179,8 @@ def run_layers(
         low, high = share(groups, 1, thread, threads)
         for pair in range(low, high):
             row, group = pair // sizes[GROUPS], pair % sizes[GROUPS]
+            if pair + 1 < high:
+                ask_for_kept(sizes, layer, rows[(pair + 1) // sizes[GROUPS]], (pair + 1) % sizes[GROUPS], kept)
             attend(thread, sizes, factors, layer, rows[row], group, work, wide, kept, scratch)
         wait(barrier, threads)
         for m in range(mine, end):
@@ -310,7 +324,7 @@ def attend(
         count = min(block, row[COUNT] - start)
         ends = row[PAST] + start + count
         first = 0 if sizes[WINDOW] == 0 else max(0, row[PAST] + start + 1 - sizes[WINDOW]) // 64 * 64
-        width = (ends - first + 63) // 64 * 64
+        width, deep = (ends - first + 63) // 64 * 64, (ends - first + 15) // 16 * 16
         for low in range(0, count * together, ROW_BLOCK):  # more heads than a block has rows are rare
             high = min(count * together, low + ROW_BLOCK)
             asked = high - low
@@ -324,14 +338,30 @@ def attend(
                 begin = 0 if sizes[WINDOW] == 0 else max(0, seen - sizes[WINDOW])
                 line = scores[(q - low) * width : (q - low + 1) * width]
                 out[asked * padded + q - low] = softmax(line, begin - first, seen - first, factors[SCALE])
-                lay_out_one(depth, line, words, q - low, asked, width)
-            _products(sizes[TILE], sizes[KEPT], asked, words, width // depth, values.ctypes.data + first // depth * 64,
+                lay_out_one(depth, line[:deep], words, q - low, asked, deep)
+            _products(sizes[TILE], sizes[KEPT], asked, words, deep // depth, values.ctypes.data + first // depth * 64,
                       sizes[ROOM] // depth * 64, out, padded, padded)  # fmt: skip
             for q in range(low, high):
                 m, head = row[FIRST] + start + q // together, group * together + q % together
                 inverse = np.float32(1) / out[asked * padded + q - low]
                 for k in range(size):
                     wide[m, head * size + k] = out[(q - low) * padded + k] * inverse
+
+
+@compiled
+def ask_for_kept(sizes: Any, layer: Any, row: Any, group: Any, kept: Any) -> Any:
+    """Let the keys and values of a row come nearer while another's are used; many rows have theirs in many places."""
+    if row[COUNT] > 1 or row[PAST] > 1024:
+        return
+    depth = 2 if sizes[KEPT] == _BF16 else 1
+    steps, used = sizes[HEAD_PAD] // depth, (row[PAST] + 16) // 16 * 16
+    start = kept[0][layer, row[SLOT], group].ctypes.data
+    for line in range(used // 16 * steps):
+        ask_for(start + 64 * line)
+    start = kept[1][layer, row[SLOT], group].ctypes.data
+    for block in range(sizes[HEAD_PAD] // 16):
+        for line in range(used // depth):
+            ask_for(start + 64 * (block * (sizes[ROOM] // depth) + line))
 
 
 @compiled

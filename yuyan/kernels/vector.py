@@ -308,6 +308,17 @@ def fetch(typing: Any, address: Any) -> Any:
 
 
 @intrinsic
+def ask_for(typing: Any, address: Any) -> Any:
+    """Ask for the line of 64 bytes at an address, which need not be there, to come nearer."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _prefetch(builder, arguments[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic
 def give_way(typing: Any) -> Any:
     """Let another thread run on this processor."""
 

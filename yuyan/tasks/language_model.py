@@ -239,8 +239,9 @@ class LanguageModel:
         """The model as one that answers, with a system text of its own. Raises ConfigError without a chat template."""
         mine = self.task if isinstance(self.task, Converse) else Converse()
         writer = Writer(
-            self.network, self.tokenizer, self.context, prefixes=self.prefixes, ends=ends_of_chat(self.tokenizer)
-        )
+            self.network, self.tokenizer, self.context, prefixes=self.prefixes, ends=ends_of_chat(self.tokenizer),
+            packed=self.packed,
+        )  # fmt: skip
         settings = Sampling(**dict(mine.generate))
         template, said = ChatTemplate.of(self.tokenizer), system or mine.system
         return Talker(writer, template, system=said, settings=settings, draft=self._draft)
