@@ -1,0 +1,506 @@
+"""Generation on a CPU against the specialised engines: `python bench/generate.py [--quick] [--only llama] [--threads 1]`.
+
+GPT-2 small and a Llama of 110 M weights, drawn at random and the same on all sides; every engine continues the same prompts
+of 32 tokens greedily, by 64 tokens for one prompt and by 24 for batches of 8 and 32, reading of the prompts included. Ours
+opens the model folder; the peers get what `yuyan export` writes, or their own converter. Each engine has a process of
+its own, one after the other; a figure is the median of two turns after one that does not count. `share` is bytes of
+weights read for a token of one prompt, times tokens a second, of what the machine reads (measured first); `cpu` is tokens
+for a second of processor time, which a busy machine disturbs less. `same` is how many of the tokens are those of
+transformers in float32 before the first that differs. The last line is JSON; a peer that is not installed or cannot
+carry a model is named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+PROMPT, BATCHES = 32, (1, 8, 32)
+Row = dict[str, Any]
+Generate = Callable[[list[list[int]], int], list[list[int]]]
+BITS = {"float32": 32, "bfloat16": 16, "int8": 8, "int4": 4}
+SYSTEMS = {
+    "yuyan": ("float32", "bfloat16", "int8", "int4"),
+    "transformers": ("float32", "bfloat16"),
+    "ctranslate2": ("float32", "int8"),
+    "llama.cpp": ("float32", "bfloat16", "int8", "int4"),
+    "onnxruntime-genai": ("float32", "int8", "int4"),
+    "openvino-genai": ("float16", "int8", "int4"),
+}
+
+
+def new_tokens(batch: int, quick: bool) -> int:
+    return (16 if quick else 64) if batch == 1 else (8 if quick else 24)
+
+
+# ---------------------------------------------------------------- the engines, each in its own process
+
+
+def yuyan(folder: Path, precision: str, threads: int, most: int) -> tuple[Generate, float]:
+    import torch
+
+    from yuyan.generate import Engine, Greedy, Request
+    from yuyan.tasks.language_model import LanguageModel
+    from yuyan.tasks.writing import completions
+
+    torch.set_num_threads(threads)
+    model = LanguageModel.load(folder / "model", weights=precision)
+    assert model.packed is not None
+
+    def generate(prompts: list[list[int]], count: int) -> list[list[int]]:
+        engine = Engine(model._writer()._forward(), model.tokenizer, ends=frozenset(), context=model.context)
+        requests = [Request(prompt, Greedy(max_tokens=count)) for prompt in prompts]
+        found = dict(completions(engine, requests, len(prompts)))
+        return [found[place][0].ids for place in range(len(prompts))]
+
+    return generate, model.packed.read_bytes
+
+
+def transformers(folder: Path, precision: str, threads: int, most: int) -> tuple[Generate, float]:
+    import torch
+    import transformers as library
+
+    torch.set_num_threads(threads)
+    library.logging.set_verbosity_error()
+    model = library.AutoModelForCausalLM.from_pretrained(folder / "model", dtype=getattr(torch, precision)).eval()
+    size = vocabulary(folder)
+
+    def generate(prompts: list[list[int]], count: int) -> list[list[int]]:
+        ids = torch.tensor(prompts)
+        with torch.no_grad():
+            out = model.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, min_new_tokens=count, do_sample=False,
+                pad_token_id=0, suppress_tokens=None if size >= model.config.vocab_size else list(range(size, model.config.vocab_size)),
+            )  # fmt: skip
+        found: list[list[int]] = out[:, PROMPT:].tolist()
+        return found
+
+    return generate, 0.0
+
+
+def ctranslate2(folder: Path, precision: str, threads: int, most: int) -> tuple[Generate, float]:
+    import ctranslate2 as library
+
+    names = json.loads((folder / "vocabulary.json").read_text())
+    engine = library.Generator(
+        str(folder / "ctranslate2"), device="cpu", compute_type=precision, inter_threads=1, intra_threads=threads
+    )
+
+    def generate(prompts: list[list[int]], count: int) -> list[list[int]]:
+        texts = [[names[i] for i in prompt] for prompt in prompts]
+        made = engine.generate_batch(
+            texts, max_length=count, min_length=count, sampling_topk=1, beam_size=1, end_token=[],
+            include_prompt_in_result=False, max_batch_size=len(texts),
+        )  # fmt: skip
+        return [result.sequences_ids[0] for result in made]
+
+    return generate, 0.0
+
+
+def llama_cpp(folder: Path, precision: str, threads: int, most: int) -> tuple[Generate, float]:
+    import xllamacpp as library
+
+    settings = library.CommonParams()
+    settings.model.path = str(folder / f"gguf-{precision}" / "model.gguf")
+    settings.n_ctx, settings.n_parallel, settings.warmup, settings.verbosity = 128 * most, most, False, -1
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
+    server = library.Server(settings)
+
+    def one(prompt: list[int], count: int) -> list[int]:
+        asked = {"prompt": prompt, "n_predict": count, "temperature": 0.0, "cache_prompt": False, "ignore_eos": True,
+                 "return_tokens": True}  # fmt: skip
+        answer = server.handle_completions(asked)
+        assert answer["usage"]["completion_tokens"] == count, answer
+        return []
+
+    def generate(prompts: list[list[int]], count: int) -> list[list[int]]:
+        with ThreadPoolExecutor(len(prompts)) as pool:
+            return list(pool.map(lambda prompt: one(prompt, count), prompts))
+
+    return generate, 0.0
+
+
+def onnxruntime_genai(folder: Path, precision: str, threads: int, most: int) -> tuple[Generate, float]:
+    import numpy as np
+    import onnxruntime_genai as library
+
+    place = folder / f"genai-{precision}"
+    settings = json.loads((place / "genai_config.json").read_text())
+    settings["model"]["decoder"]["session_options"]["intra_op_num_threads"] = threads
+    (place / "genai_config.json").write_text(json.dumps(settings))
+    model = library.Model(str(place))
+
+    def generate(prompts: list[list[int]], count: int) -> list[list[int]]:
+        parameters = library.GeneratorParams(model)
+        parameters.set_search_options(
+            max_length=PROMPT + count, min_length=PROMPT + count, do_sample=False, batch_size=len(prompts)
+        )
+        generator = library.Generator(model, parameters)
+        generator.append_tokens(np.array(prompts, dtype=np.int32))
+        for _ in range(count):
+            generator.generate_next_token()
+        return [[int(i) for i in generator.get_sequence(row)[PROMPT:]] for row in range(len(prompts))]
+
+    return generate, 0.0
+
+
+def openvino_genai(folder: Path, precision: str, threads: int, most: int) -> tuple[Generate, float]:
+    import numpy as np
+    import openvino
+    import openvino_genai as library
+
+    place = folder / f"gguf-{precision}" / "model.gguf"
+    engine = library.LLMPipeline(str(place), "CPU", INFERENCE_NUM_THREADS=threads)
+
+    def generate(prompts: list[list[int]], count: int) -> list[list[int]]:
+        settings = library.GenerationConfig()
+        settings.max_new_tokens = settings.min_new_tokens = count
+        settings.ignore_eos = True
+        ids = openvino.Tensor(np.array(prompts, dtype=np.int64))
+        mask = openvino.Tensor(np.ones((len(prompts), PROMPT), dtype=np.int64))
+        found = engine.generate(library.TokenizedInputs(ids, mask), settings)
+        return [list(tokens) for tokens in found.tokens]
+
+    return generate, 0.0
+
+
+ENGINES = {
+    "yuyan": yuyan, "transformers": transformers, "ctranslate2": ctranslate2, "llama.cpp": llama_cpp,
+    "onnxruntime-genai": onnxruntime_genai, "openvino-genai": openvino_genai,
+}  # fmt: skip
+
+
+def vocabulary(folder: Path) -> int:
+    """How many tokens the tokenizer has."""
+    return len(json.loads((folder / "vocabulary.json").read_text()))
+
+
+def prompts_of(folder: Path, batch: int) -> list[list[int]]:
+    import numpy as np
+
+    found: list[list[int]] = np.random.default_rng(batch).integers(100, vocabulary(folder), (batch, PROMPT)).tolist()
+    return found
+
+
+def child(system: str, folder: Path, precision: str, threads: int, batches: list[int], quick: bool) -> None:
+    """Measure one engine, and print what came of it as JSON."""
+    generate, read = ENGINES[system](folder, precision, threads, max(batches))
+    rows = []
+    for batch in batches:
+        prompts, count = prompts_of(folder, batch), new_tokens(batch, quick)
+        walls, processors, tokens = [], [], []
+        for turn in range(2 if quick else 3):
+            wall, processor = time.perf_counter(), time.process_time()
+            tokens = generate(prompts, count)
+            if turn:
+                walls.append(time.perf_counter() - wall)
+                processors.append(time.process_time() - processor)
+        made = batch * count
+        rows.append({"batch": batch, "wall": made / statistics.median(walls), "cpu": made / statistics.median(processors),
+                     "tokens": tokens})  # fmt: skip
+    status = Path("/proc/self/status")  # elsewhere only what it shares with the process that began it can be asked
+    lines = [line.split() for line in status.read_text().splitlines()] if status.exists() else []
+    memory = (
+        next(
+            (int(line[1]) for line in lines if line[0] == "VmHWM:"), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        )
+        * 1024
+    )
+    print("RESULT " + json.dumps({"rows": rows, "memory": memory, "read": read}))
+
+
+# ---------------------------------------------------------------- the models, for everyone
+
+
+def make_model(name: str, folder: Path, quick: bool) -> None:
+    """Random weights, in our folder."""
+    import torch
+    import transformers as library
+
+    from yuyan.hub import read_model
+    from yuyan.tasks.language_model import LanguageModel
+    from yuyan.tokens import train_tokenizer
+    from yuyan.tokens.train import BytePairConfig
+
+    layers = 2 if quick else 12
+    torch.manual_seed(0)
+    if name == "gpt2":
+        made: Any = library.GPT2LMHeadModel(library.GPT2Config(n_layer=layers))
+    else:
+        made = library.LlamaForCausalLM(
+            library.LlamaConfig(
+                vocab_size=32000, hidden_size=768, intermediate_size=2048, num_hidden_layers=layers,
+                num_attention_heads=12, num_key_value_heads=12, max_position_embeddings=1024, tie_word_embeddings=True,
+            )
+        )  # fmt: skip
+    made.save_pretrained(folder / "drawn")
+    texts = [path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].rglob("*.py") if path.is_file()]
+    tokenizer = train_tokenizer(texts, BytePairConfig(vocab_size=16384))
+    LanguageModel(read_model(folder / "drawn"), tokenizer, 1024).save(folder / "model")
+    (folder / "vocabulary.json").write_text(json.dumps(list(tokenizer.vocabulary)))
+
+
+def convert(system: str, precision: str, name: str, folder: Path) -> None:
+    """What a peer needs. Raises whatever its converter does."""
+    from yuyan.export import export_model
+    from yuyan.tasks.language_model import LanguageModel
+
+    if system in ("yuyan", "transformers"):
+        return
+    model = LanguageModel.load(folder / "model")
+    if system == "ctranslate2" and not (folder / "ctranslate2").exists():
+        export_model(model, "ctranslate2", folder / "ctranslate2", name=name, check=False)
+    if system == "openvino-genai" and name != "llama":
+        raise ValueError(
+            "it reads GGUF of the Llama family only, and its other converter (optimum-intel) needs packages not here"
+        )
+    if system in ("llama.cpp", "openvino-genai") and not (folder / f"gguf-{precision}").exists():
+        with quantising(precision):
+            export_model(model, "gguf", folder / f"gguf-{precision}", name=name, check=False)
+    if system == "onnxruntime-genai":
+        if name != "llama":
+            raise ValueError("its builder does not carry GPT-2")
+        if (folder / f"genai-{precision}").exists():
+            return
+        command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(folder / "model"), "-o",
+                   str(folder / f"genai-{precision}"), "-p", {"float32": "fp32"}.get(precision, precision), "-e", "cpu",
+                   "-c", str(folder / "cache")]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise ValueError(f"its builder fails: {done.stderr.strip().splitlines()[-1]}")
+
+
+def quantising(precision: str) -> Any:
+    """While this lasts, GGUF files get matrices in another precision: the quantisers of the package `gguf`."""
+    import gguf
+    import numpy as np
+
+    kinds = {"bfloat16": "BF16", "float16": "F16", "int8": "Q8_0", "int4": "Q4_0", "float32": "F32"}
+    kind, add = gguf.GGMLQuantizationType[kinds[precision]], gguf.GGUFWriter.add_tensor
+
+    def add_tensor(self: Any, name: str, tensor: Any, **more: Any) -> None:
+        if tensor.ndim < 2 or precision == "float32" or "position" in name:
+            add(self, name, tensor, **more)
+        else:
+            add(self, name, gguf.quants.quantize(np.ascontiguousarray(tensor), kind), raw_dtype=kind)
+
+    return mock.patch.object(gguf.GGUFWriter, "add_tensor", add_tensor)
+
+
+def bandwidth(threads: int) -> float:
+    """Bytes a second that summing a large vector reads; the best of some."""
+    import torch
+
+    torch.set_num_threads(threads)
+    x, best = torch.ones(1 << 27), 9.0
+    for _ in range(5):
+        start = time.perf_counter()
+        x.sum()
+        best = min(best, time.perf_counter() - start)
+    return x.nbytes / best
+
+
+# ---------------------------------------------------------------- quality
+
+
+def quality(path: Path, text: Path, quick: bool) -> list[Row]:
+    """Bits a byte of a text under a trained model, with its weights as they are and with fewer bits."""
+    import torch
+
+    from yuyan.generate import PlainForward
+    from yuyan.generate.fast import FastForward
+    from yuyan.generate.forward import Feed, Forward
+    from yuyan.tasks.language_model import LanguageModel
+
+    content = text.read_text(encoding="utf-8")[: 20_000 if quick else 400_000]
+    found: list[Row] = []
+    settings: list[Any] = [
+        None,
+        "float32",
+        "bfloat16",
+        *({"kind": k, "group": g} for k in ("int8", "int4") for g in (128, 64, 32)),
+    ]
+    for weights in settings:
+        model = LanguageModel.load(path, weights=weights)
+        ids, bos, width = model.tokenizer.encode(content), model.tokenizer.special.bos, (model.context or 256) - 1
+        bits, began = 0.0, time.perf_counter()
+        with torch.no_grad():
+            for at in range(0, len(ids), 8 * width):
+                texts = [ids[start : start + width] for start in range(at, min(at + 8 * width, len(ids)), width)]
+                forward: Forward = PlainForward(model.network) if model.packed is None else FastForward(model.packed)
+                rows = forward.feed([Feed([bos or 0, *piece]) for piece in texts])
+                for piece, hidden in zip(texts, rows, strict=True):
+                    logs = forward.score(hidden[: len(piece)]).log_softmax(-1)
+                    bits -= float(logs[torch.arange(len(piece)), torch.tensor(piece)].sum()) / 0.6931471805599453
+        name = (
+            "as stored"
+            if weights is None
+            else weights
+            if isinstance(weights, str)
+            else f"{weights['kind']}, groups of {weights['group']}"
+        )
+        size = (
+            model.packed.read_bytes
+            if model.packed
+            else sum(p.numel() * p.element_size() for p in model.network.parameters())
+        )  # type: ignore[union-attr]
+        value = bits / len(content.encode())
+        lost = value - found[0]["ours"] if found else 0.0
+        found.append({"name": f"quality, {name}", "unit": "bits/byte", "ours": value, "peer": "as stored", "peer_value": found[0]["ours"] if found else value,
+                      "ratio": value / found[0]["ours"] if found else 1.0, "lost": lost, "bytes": size})  # fmt: skip
+        print(
+            f"| {name} | {value:.4f} | {lost:+.4f} | {size / 2**20:.1f} | {time.perf_counter() - began:.0f} s",
+            flush=True,
+        )
+    return found
+
+
+# ---------------------------------------------------------------- all together
+
+
+def run_child(system: str, folder: Path, precision: str, threads: int, batches: list[int], quick: bool) -> Row:
+    command = [
+        sys.executable,
+        __file__,
+        "--child",
+        json.dumps([system, str(folder), precision, threads, batches, quick]),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    for line in done.stdout.splitlines():
+        if line.startswith("RESULT "):
+            found: Row = json.loads(line.removeprefix("RESULT "))
+            return found
+    raise ValueError((done.stderr.strip() or f"it ended with {done.returncode}").splitlines()[-1][:200])
+
+
+def same(ours: list[list[int]], theirs: list[list[int]]) -> float | None:
+    """The share of tokens before the first that differs."""
+    if not ours or not theirs or not ours[0] or not theirs[0]:
+        return None
+    counts = [
+        next((n for n, (a, b) in enumerate(zip(x, y, strict=False)) if a != b), len(y))
+        for x, y in zip(ours, theirs, strict=False)
+    ]
+    return sum(counts) / sum(map(len, theirs))
+
+
+def measure(name: str, folder: Path, threads: int, settings: argparse.Namespace) -> list[Row]:
+    rows: list[Row] = []
+    limit = bandwidth(threads)
+    print(f"{name}, {threads} threads: the machine reads {limit / 1e9:.1f} GB/s", flush=True)
+    batches = [batch for batch in BATCHES if not settings.quick or batch < 32]
+    for system, precisions in SYSTEMS.items():
+        for precision in precisions:
+            if settings.system and system not in settings.system:
+                continue
+            try:
+                convert(system, precision, name, folder)
+                found = run_child(system, folder, precision, threads, batches, settings.quick)
+            except (ValueError, ImportError, OSError, RuntimeError) as error:
+                print(f"{name}, {system} {precision}: not measured: {error}", flush=True)
+                continue
+            for each in found["rows"]:
+                rows.append({"model": name, "threads": threads, "system": system, "precision": precision,
+                             "memory": found["memory"], "read": found["read"], "limit": limit, **each})  # fmt: skip
+                share = (
+                    f"  share {found['read'] * each['wall'] / limit:4.0%}"
+                    if found["read"] and each["batch"] == 1
+                    else ""
+                )
+                print(f"{name:6} {threads} threads  batch {each['batch']:2}  {system:18} {precision:9}"
+                      f" {each['wall']:7.0f} tokens/s  {each['cpu']:7.0f} cpu  {found['memory'] / 2**20:6.0f} MiB{share}", flush=True)  # fmt: skip
+    return rows
+
+
+def compared(rows: list[Row]) -> list[Row]:
+    """Ours beside the best peer with as many bits (float16 counts as bfloat16)."""
+    bits = BITS | {"float16": 16}
+    found = []
+    for row in (row for row in rows if row["system"] == "yuyan"):
+        alike = [r for r in rows if r["system"] != "yuyan" and bits[r["precision"]] == bits[row["precision"]]
+                 and all(r[key] == row[key] for key in ("model", "threads", "batch"))]  # fmt: skip
+        reference = [r for r in rows if r["system"] == "transformers" and r["precision"] == "float32"
+                     and all(r[key] == row[key] for key in ("model", "threads", "batch"))]  # fmt: skip
+        best = max(alike, key=lambda r: r["wall"], default=None)
+        found.append({
+            "name": f"{row['model']}, {row['precision']}, batch {row['batch']}, {row['threads']} threads", "unit": "tokens/s",
+            "ours": row["wall"], "peer": best and best["system"], "peer_value": best and best["wall"],
+            "ratio": best and row["wall"] / best["wall"], "ours_cpu": row["cpu"],
+            "peer_cpu": max((r["cpu"] for r in alike), default=None),
+            "share": row["read"] * row["wall"] / row["limit"] if row["batch"] == 1 else None, "memory": row["memory"],
+            "peer_memory": best and best["memory"],
+            "equal_output": same(row["tokens"], reference[0]["tokens"]) if reference else None,
+        })  # fmt: skip
+    return found
+
+
+def report(found: list[Row]) -> None:
+    """The table of docs/performance.md."""
+    print(
+        "\n| model | weights | threads | batch | ours, tokens/s | best peer at as many bits | ratio | of the bandwidth | MiB, ours / theirs | same tokens |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for row in found:
+        model, precision, batch, threads = row["name"].split(", ")
+        peer = f"{row['peer']} {row['peer_value']:,.0f}" if row["peer"] else "none"
+        ratio = f"**{row['ratio']:.2f}**" if row["ratio"] else ""
+        share = f"{row['share']:.0%}" if row["share"] else ""
+        memory = f"{row['memory'] / 2**20:,.0f}" + (
+            f" / {row['peer_memory'] / 2**20:,.0f}" if row["peer_memory"] else ""
+        )
+        equal = "" if row["equal_output"] is None else f"{row['equal_output']:.0%}"
+        print(
+            f"| {model} | {precision} | {threads.split()[0]} | {batch.split()[1]} | {row['ours']:,.0f} | {peer} | {ratio} | {share} | {memory} | {equal} |"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two layers, fewer tokens, batches of 1 and 8, one turn")
+    parser.add_argument("--only", choices=("gpt2", "llama"), help="one of the models")
+    parser.add_argument("--system", action="append", help="only this engine; may be given again")
+    parser.add_argument("--threads", type=int, action="append", help="by default 1, and 2 where there are two cores")
+    parser.add_argument("--keep", type=Path, help="a folder for models and conversions, used again if it is there")
+    parser.add_argument(
+        "--quality", nargs=2, type=Path, metavar=("MODEL", "TEXT"), help="instead: bits a byte of a text"
+    )
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    settings = parser.parse_args()
+    if settings.child:
+        system, folder, *rest = json.loads(settings.child)
+        child(system, Path(folder), *rest)
+        return
+    if settings.quality:
+        print(json.dumps({"bench": "generate", "rows": quality(*settings.quality, settings.quick)}))
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = settings.threads or [count for count in (1, 2) if count <= cores]
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in (settings.only,) if settings.only else ("gpt2", "llama"):
+            folder = (settings.keep or Path(temporary)) / name
+            if not (folder / "model").exists():
+                folder.mkdir(parents=True)
+                make_model(name, folder, settings.quick)
+            for count in threads:
+                rows += measure(name, folder, count, settings)
+    found = compared(rows)
+    report(found)
+    print(json.dumps({"bench": "generate", "rows": found}))
+
+
+if __name__ == "__main__":
+    main()
