@@ -33,6 +33,7 @@ from toy_runs import ROOT, STORIES, command, refused
             ("--max-tokens", "1000"),
             r"3 tokens of prompt and 1000 new ones do not fit the 32 .*--max-tokens 30\), or .*overflow=slide",
         ),
+        (("--weights", "int9"), r"weights: expected one of float32, .*; got 'int9'; did you mean 'int8'"),
         (("--seed", "-1"), "seed: input should be greater than or equal to 0"),
         (("--seed", "9" * 30), "seed: input should be less than"),
         (("--n", "1000"), "n: input should be less than or equal to 128; got 1000"),

@@ -25,7 +25,7 @@ from yuyan.kernels.product import ROW_BLOCK
 from yuyan.kernels.vector import tile_address
 
 AT_ONCE = 480  # tokens of one pass: enough for fast products, and few enough for their numbers to stay in the cache
-GROWTH = 256
+GROWTH = 64
 
 
 class Kept(NamedTuple):
@@ -61,10 +61,15 @@ class Slots:
         count = self.keys.shape[1]
         free = next((slot for slot in range(count) if slot not in self.lengths), None)
         if free is None:
-            self._resize(max(4, count * 3 // 2) if count else 1, self.room)
+            self._resize(count * 3 // 2 + 1, self.room)
             free = count
         self.lengths[free] = 0
         return free
+
+    def expect(self, more: int) -> None:
+        """Make room for so many more rows at once."""
+        if (count := len(self.lengths) + more) > self.keys.shape[1]:
+            self._resize(count, self.room)
 
     def need(self, room: int) -> None:
         """Make every slot at least so long."""
@@ -173,6 +178,7 @@ class FastForward:
         parents = [self._slot_of[feed.parent] for feed in feeds if feed.parent is not None]
         for slot in set(self.slots.lengths) - set(parents):
             del self.slots.lengths[slot]
+        self.slots.expect(sum(feed.parent is None for feed in feeds))
         slots, skipped, taken = [], [0] * len(feeds), set[int]()
         for number, feed in enumerate(feeds):
             if feed.parent is None:

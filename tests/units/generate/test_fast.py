@@ -187,7 +187,7 @@ def test_a_row_that_goes_on_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> No
     forward.feed([Feed([7], 2), Feed([8], 0)])
     assert forward.lengths() == [2, 4]
     forward.feed([Feed([7], 1), Feed([1, 2])])
-    assert forward.lengths() == [5, 2] and forward.slots.keys.shape[1] == 4
+    assert forward.lengths() == [5, 2] and forward.slots.keys.shape[1] == 3
 
 
 # ------------------------------------------------------------ as a user meets it
