@@ -231,7 +231,7 @@ def make_model(name: str, folder: Path, quick: bool) -> None:
 
     from yuyan.hub import read_model
     from yuyan.tasks.language_model import LanguageModel
-    from yuyan.tokens import train_tokenizer
+    from yuyan.tokens import load_tokenizer, train_tokenizer
     from yuyan.tokens.train import BytePairConfig
 
     layers = 2 if quick else 12
@@ -247,7 +247,14 @@ def make_model(name: str, folder: Path, quick: bool) -> None:
         )  # fmt: skip
     made.save_pretrained(folder / "drawn")
     texts = [path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].rglob("*.py") if path.is_file()]
-    tokenizer = train_tokenizer(texts, BytePairConfig(vocab_size=16384))
+    train_tokenizer(texts, BytePairConfig(vocab_size=8192)).save(folder / "drawn")
+    path = folder / "drawn" / "tokenizer.json"  # what the text does not fill is filled with names that no text has
+    content = json.loads(path.read_text(encoding="utf-8"))
+    first = 1 + max(*content["model"]["vocab"].values(), *(token["id"] for token in content["added_tokens"]))
+    content["model"]["vocab"] |= {f"[spare{i}]": i for i in range(first, made.config.vocab_size)}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    tokenizer = load_tokenizer(folder / "drawn")
+    assert len(tokenizer) == made.config.vocab_size
     LanguageModel(read_model(folder / "drawn"), tokenizer, 1024).save(folder / "model")
     (folder / "vocabulary.json").write_text(json.dumps(list(tokenizer.vocabulary)))
 
