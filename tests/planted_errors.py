@@ -61,6 +61,8 @@ ERRORS = [
     Planted("optimizer forgotten", "train/state.py", "for key, tensor in memory.items() if key.startswith(prefix)", "for key, tensor in memory.items() if key.startswith(prefix) and key.endswith('step')", (RESUME,)),
     Planted("random state forgotten", "train/state.py", 'torch.set_rng_state(mine)', "pass", (RESUME,)),
     Planted("data position off by one", "corpus/batch.py", 'self._consumed = int(state["rows"])', 'self._consumed = int(state["rows"]) + 1', (RESUME, "laws/test_order.py")),
+    Planted("a companion that is trained needs nothing", "commands/fitting.py", "*(a + b for a, b in zip(alone, other, strict=True))", "*alone", ("units/train/test_room.py",)),
+    Planted("the source is read as long as the target", "models/cost.py", "(query * target + key * source)", "(query * target + key * target)", ("units/models/test_network.py",)),
     Planted("two take over one dead lock", "store.py", "fcntl.flock(descriptor, fcntl.LOCK_EX)", "pass", ("units/test_store.py",)),
     Planted("manifest not checked", "store.py", "if (found := sha256(file)) != digest:", "if (found := sha256(file)) != digest and False:", ("units/test_store.py",)),
     Planted("causal mask off by one", "nn/mask.py", "return key <= query\n", "return key <= query + 1\n", ("units/nn/test_formulas.py",)),

@@ -26,3 +26,12 @@ def test_speed_and_memory_are_logged_and_rows_are_chosen(tmp_path: Path, capfd: 
     assert made["micro_rows"]["chosen"] in (1, 2, 4)
     assert made["matrix_products"]["threads"] == 1
     assert "memory: about" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["t5", "electra"])
+def test_two_sides_and_two_networks_have_a_share_of_the_processor(name: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    config = str(CONFIG.with_name(f"{name}.yaml"))
+    assert command("train", config, "train.steps=2", "train.threads=1", "evaluate.tokens=100", "--out", str(out)) == 0
+    updates = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines() if '"loss"' in line]
+    assert len(updates) == 2 and all(0 < update["mfu"] < 1 for update in updates)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from yuyan.commands.made import note, noted
 from yuyan.commands.settings import TrainConfig
@@ -13,6 +14,7 @@ from yuyan.corpus import Batches
 from yuyan.errors import ConfigError
 from yuyan.models.memory import TrainingMemory, training_memory
 from yuyan.models.network import NetworkModule
+from yuyan.models.pair import Pair
 from yuyan.train import Learner, parameter_kinds
 from yuyan.train.micro import fastest_rows, sizes
 from yuyan.train.room import free_memory, human_size
@@ -21,15 +23,16 @@ from yuyan.train.world import World
 
 
 def most_rows(
-    network: NetworkModule,
+    model: nn.Module,
     settings: TrainConfig,
     dtype: torch.dtype,
     free: int | None = None,
     world: World | None = None,
+    texts: int = 1,
 ) -> int | None:
-    """How many rows of one forward pass fit into memory, with the built `network` already in it; None if nobody knows.
+    """How many rows of one forward pass fit into memory, with the built `model` already in it; None if nobody knows.
 
-    The processes of `world` on this machine share what is free equally, each with a whole network of its own.
+    A row has so many `texts`. The processes of `world` on this machine share what is free equally, each with a whole network of its own.
     Raises ConfigError, naming the keys to change, if not one does, or fewer than the config asks for.
     """
     free = free_memory() if free is None else free
@@ -37,12 +40,12 @@ def most_rows(
         return None
     world = world or World()
     free //= world.local_size
-    here = sum(p.numel() * p.element_size() for p in network.parameters())
+    here = sum(p.numel() * p.element_size() for p in model.parameters())
     wanted = max(1, min(settings.micro_rows, settings.batch_rows // world.size))
-    needed = _needed(network, settings, dtype, wanted)
+    needed = _needed(model, settings, dtype, wanted * texts)
     fixed, room = needed.total - needed.activations, free + here
     fits = wanted
-    while fits and fixed + _needed(network, settings, dtype, fits).activations > room:
+    while fits and fixed + _needed(model, settings, dtype, fits * texts).activations > room:
         fits //= 2
     line = f"memory: about {human_size(needed.total)} needed, {human_size(needed.activations)} of it for a forward pass of {wanted} rows; {human_size(room)} free"
     if not fits:
@@ -54,7 +57,21 @@ def most_rows(
     return fits
 
 
-def _needed(network: NetworkModule, settings: TrainConfig, dtype: torch.dtype, rows: int) -> TrainingMemory:
+def _needed(model: nn.Module, settings: TrainConfig, dtype: torch.dtype, rows: int) -> TrainingMemory:
+    """Of a pair, both: a companion that is trained as what it is trained with, of one that is frozen its weights, and what
+    one of its layers holds at a time, which is left out."""
+    if not isinstance(model, Pair):
+        assert isinstance(model, NetworkModule)
+        return _of_network(model, settings, dtype, rows)
+    alone = _of_network(model.model, settings, dtype, rows)
+    if model.frozen:
+        frozen = sum(p.numel() for p in model.companion.parameters()) * dtype.itemsize
+        return alone._replace(weights=alone.weights + frozen)
+    other = _of_network(model.companion, settings, dtype, rows)
+    return TrainingMemory(*(a + b for a, b in zip(alone, other, strict=True)))
+
+
+def _of_network(network: NetworkModule, settings: TrainConfig, dtype: torch.dtype, rows: int) -> TrainingMemory:
     masters = {name: p for name, p in network.named_parameters() if p.requires_grad}
     return training_memory(
         network.config, sum(p.numel() for p in network.parameters()), sum(p.numel() for p in masters.values()),

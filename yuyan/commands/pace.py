@@ -18,8 +18,10 @@ from yuyan.commands.made import note, noted
 from yuyan.commands.run import RunConfig
 from yuyan.config import Config
 from yuyan.corpus import Batches
-from yuyan.models.cost import flops_per_token
+from yuyan.models.cost import flops_per_pair, flops_per_token
 from yuyan.models.network import Network, NetworkModule
+from yuyan.models.pair import Pair
+from yuyan.objectives import ReplacedToken
 from yuyan.train import Update
 from yuyan.train.room import human_size, used_memory
 
@@ -38,17 +40,38 @@ class Operations(Config):
     """Of each that is scored, in addition."""
 
 
-def operations(model: nn.Module, config: RunConfig) -> Operations | None:
-    """None where a token does not say how much is done: two networks, an encoder with a decoder, records of any length."""
-    context = config.train.context
-    if not isinstance(model, NetworkModule) or config.data.records is not None:
+def operations(model: nn.Module, config: RunConfig, batches: Batches) -> Operations | None:
+    """None where a row does not say how much is done: records of any length.
+
+    Of a pair both count: a companion that is trained in full, one that is frozen for its forward pass.
+    """
+    if config.data.records is not None or config.task is not None:
         return None
-    network: Network = model.config
+    if isinstance(model, NetworkModule):
+        return _of_network(model.config, batches, 3.0)
+    if not isinstance(model, Pair):
+        return None
+    mine = _of_network(model.model.config, batches, 3.0)
+    other = _of_network(model.companion.config, batches, 1.0 if model.frozen else 3.0)
+    if mine is None or other is None:
+        return None
+    share = config.objective.rate if isinstance(config.objective, ReplacedToken) else 1.0
+    return Operations(read=mine.read + other.read, scored=mine.scored + share * other.scored)
+
+
+def _of_network(network: Network, batches: Batches, passes: float) -> Operations | None:
+    """Of a forward pass, so many times; None for two sides that are not given a text each."""
+    length = batches.rows.length
+    whole = flops_per_token(network, length)
+    read: float = flops_per_token(network.model_copy(update={"head": None}), length)
+    scored = whole - read
     if network.encoder is not None and network.decoder is not None:
-        return None
-    whole = flops_per_token(network, context)
-    read = flops_per_token(network.model_copy(update={"head": None}), context)
-    return Operations(read=3.0 * read, scored=3.0 * (whole - read))
+        row = batches.sample(1)
+        if "decoder_input_ids" not in row:
+            return None
+        source, target = (row[key].shape[1] for key in ("input_ids", "decoder_input_ids"))
+        read = flops_per_pair(network, source, target) / length
+    return Operations(read=passes * read, scored=passes * scored)
 
 
 def machine_speed(folder: Path, dtype: torch.dtype) -> float:

@@ -33,7 +33,7 @@ from yuyan.console import Task, say, warn
 from yuyan.errors import CheckpointCorrupt, Interrupted, StorageError
 from yuyan.evaluate.wording import MEASURES, terminal_name
 from yuyan.models.presets import Embedded, readable_context
-from yuyan.objectives import Objective
+from yuyan.objectives import Objective, Preference
 from yuyan.store import (
     Newest,
     keep_last,
@@ -73,10 +73,11 @@ class Session:
         self.context = readable_context(network.config, config.train.context)
         self.parameters = sum(p.numel() for p in network.parameters())
         self.dtype = resolve(config.train.precision, torch.device("cpu"))
-        self.most_rows = most_rows(network, config.train, self.dtype, world=world)
         note(folder, parameters=self.parameters)
         self.objective: Objective = task or config.objective.build(corpus.tokenizer)
         self.model = with_companion(config, network, corpus.tokenizer, folder)
+        texts = 2 if isinstance(config.objective, Preference) else 1  # one that is liked, one that is not
+        self.most_rows = most_rows(self.model, config.train, self.dtype, world=world, texts=texts)
         self.measure = measure_for(config, corpus, self.context, world)
         self.measure_alike = measure_for(config, corpus, self.context, World())  # every process all of the text
         learner = Learner(self.model, self.objective)
@@ -138,7 +139,7 @@ class Session:
         next_look = self._next_look()
         choose_micro_rows(settings, self.folder, self.state.learner, self.batches, self.world, self.most_rows)
         speed = machine_speed(self.folder, self.dtype) * self.world.size
-        pace = Pace(operations(self.model, self.config), speed, self.batches)
+        pace = Pace(operations(self.model, self.config, self.batches), speed, self.batches)
         pace.resume()
         if self._lost_patience():  # it was stopped between losing patience and the report
             return

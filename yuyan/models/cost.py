@@ -159,6 +159,24 @@ def flops_per_token(network: Network, context: int) -> int:
     return total
 
 
+def flops_per_pair(network: Network, source: int, target: int) -> int:
+    """Operations of one forward pass, without scores, of a text of `source` tokens that the encoder reads and one of
+    `target` tokens that the decoder writes: keys and values of the source are made once a layer."""
+    network = network.filled()
+    encoder = network.model_copy(update={"decoder": None, "head": None})
+    side = network.decoder
+    total = source * flops_per_token(encoder, source)
+    if not isinstance(side, Stack) or not side.cross:
+        return total + target * flops_per_token(network.model_copy(update={"encoder": None, "head": None}), target)
+    alone = side.model_copy(update={"cross": False})
+    decoder = network.model_copy(update={"encoder": None, "head": None, "decoder": alone})
+    heads = side.heads.filled(network.hidden_size)
+    assert heads.head_size and heads.key_value_heads
+    query, key = heads.count * heads.head_size, heads.key_value_heads * heads.head_size
+    reading = 4 * network.hidden_size * (query * target + key * source) + 4 * query * source * target
+    return total + target * flops_per_token(decoder, target) + side.num_layers * reading
+
+
 def _products(stack: Stack, layer: int, context: int) -> int:
     """Scores and weighted sums of one layer for one token: two products with as many keys as it sees."""
     assert stack.heads.head_size

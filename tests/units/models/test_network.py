@@ -10,7 +10,7 @@ from torch import Tensor
 
 from yuyan.config import build
 from yuyan.errors import ConfigError, InputError
-from yuyan.models.cost import flops_per_token, parameter_count
+from yuyan.models.cost import flops_per_pair, flops_per_token, parameter_count
 from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.cache import Cache
 
@@ -213,3 +213,26 @@ def test_sizes_without_building() -> None:
     assert 0.98 < flops_per_token(llama, 1) / (2 * 6_738_415_616) < 1.0  # the embedding is looked up
     attention = flops_per_token(llama, 4096) - flops_per_token(llama, 1)
     assert attention == 4 * 32 * 4096 * (2048 - 1)
+
+
+def test_operations_of_two_sides() -> None:
+    """Closed formulas against the products that a pass makes; attention is counted apart, as its kernel is one operation."""
+    ffn = FFN | {"intermediate_size": 128}
+    parts = {"encoder": READER | {"ffn": ffn}, "decoder": STACK | {"cross": True, "ffn": ffn, "num_layers": 2}}
+    model = network(**parts, hidden_size=64)
+    counted = 0
+
+    def count(layer: torch.nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        nonlocal counted
+        assert isinstance(layer, torch.nn.Linear)
+        counted += 2 * out.numel() * layer.in_features
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(count)
+    model.decode(ids(1, 12), memory=model.encode(ids(1, 40)))
+    attention = 4 * 64 * (40 * 40 + 2 * (12 * 13 // 2 + 12 * 40))
+    assert flops_per_pair(model.config, 40, 12) == pytest.approx(
+        counted + attention, rel=0.02
+    )  # biases are counted too
+    assert flops_per_pair(model.config, 80, 12) > 1.5 * flops_per_pair(model.config, 40, 12)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from yuyan.commands.fitting import most_rows
 from yuyan.commands.settings import TrainConfig
 from yuyan.errors import ConfigError
 from yuyan.models.network import NetworkModule
+from yuyan.models.pair import Pair
 from yuyan.models.presets import Gpt
 from yuyan.train.room import free_memory, human_size, used_memory
 from yuyan.train.world import World
@@ -89,3 +91,17 @@ def test_processes_share_a_machine(network: NetworkModule) -> None:
     with pytest.raises(ConfigError, match=r"train\.micro_tokens=512 fits"):
         most_rows(network, settings(), torch.float32, 18_000_000 * 2 - 10, world)
     assert most_rows(network, settings(), torch.float32, 2 * 10**9, world) == 32, "each has its part of the batch"
+
+
+def test_a_pair_needs_both(network: NetworkModule) -> None:
+    """A frozen companion its weights, one that is trained all that a network needs; a row of two texts twice the room."""
+
+    def fits(model: nn.Module, free: int, **more: int) -> int:
+        return most_rows(model, settings(micro_tokens="auto"), torch.float32, free, **more) or 0
+
+    other = Gpt(hidden_size=64, num_layers=2, num_heads=2).build(512, seed=1)
+    free = 26_000_000
+    assert fits(network, free) == fits(Pair(network, other, frozen=True), free)  # its weights are there already
+    trained = fits(Pair(network, Gpt(hidden_size=64, num_layers=2, num_heads=2).build(512, seed=1), frozen=False), free)
+    assert 0 < trained <= fits(network, free) // 2
+    assert fits(network, free, texts=2) == fits(network, free) // 2
