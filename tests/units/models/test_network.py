@@ -227,9 +227,11 @@ def test_operations_of_two_sides() -> None:
         assert isinstance(layer, torch.nn.Linear)
         counted += 2 * out.numel() * layer.in_features
 
-    for module in model.modules():
+    for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear):
             module.register_forward_hook(count)
+            if name.endswith("down_proj"):  # and the one before it, which is called with its activation
+                module.register_forward_hook(count)
     model.decode(ids(1, 12), memory=model.encode(ids(1, 40)))
     attention = 4 * 64 * (40 * 40 + 2 * (12 * 13 // 2 + 12 * 40))
     assert flops_per_pair(model.config, 40, 12) == pytest.approx(
