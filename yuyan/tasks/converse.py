@@ -74,8 +74,8 @@ class Converse(Config):
     """A system text before every dialogue that has none."""
     pack: bool = False
     """Several dialogues in a row, which do not see each other: fuller rows, the same loss."""
-    too_long: Literal["error", "truncate", "split"] = "error"
-    """Dialogues longer than the model reads: stop and count them, leave out the oldest turns, or divide them."""
+    too_long: Literal["error", "truncate", "split", "skip"] = "error"
+    """Dialogues longer than the model reads: stop and count them, leave out the oldest turns, divide them, or pass over them."""
     generate: Samples = Samples()
     """How answers are written."""
 
@@ -214,7 +214,7 @@ class ConverseTask:
         sizes = [len(each.ids) - 1 for each in whole]
         over = {i for i, size in enumerate(sizes) if self.length is not None and size > self.length}
         if over and self.config.too_long == "error":
-            raise too_long(sizes, self.length, records, "truncate (leave out the oldest turns) or split")
+            raise too_long(sizes, self.length, records, "truncate (leave out the oldest turns), split or skip")
         parts = [self._fitting(records[i]) if i in over else [each] for i, each in enumerate(whole)]
         items: list[Item] = [
             {"input_ids": np.array(part.ids, np.int64), "scored": np.array(part.scored, bool), "bytes": part.bytes}
@@ -239,11 +239,13 @@ class ConverseTask:
         return (Message("system", self.config.system), *messages)
 
     def _fitting(self, record: Dialogue) -> list[Rendered]:
-        """A dialogue that is too long, in pieces of whole exchanges that fit: the newest one, or all of them.
+        """A dialogue that is too long, in pieces of whole exchanges that fit: the newest one, all of them, or none.
 
         Raises DataError where not even one exchange fits.
         """
         assert self.length is not None
+        if self.config.too_long == "skip":
+            return []
         said = record.messages
         system = [message for message in said[:1] if message.role == "system"]
         starts = [i for i, message in enumerate(said) if message.role == "user" and i + 1 < len(said)]
@@ -259,7 +261,7 @@ class ConverseTask:
                 last = self._rendered([*system, *said[stop - 2 : stop]], record.where)
                 raise DataError(
                     f"{record.where}: one question with its answer has {len(last.ids) - 1:,} tokens, and the model reads "
-                    f"{self.length:,}: give a longer train.context, or take the dialogue out"
+                    f"{self.length:,}: give a longer train.context, or pass over such with task.too_long=skip"
                 )
             stop, piece = best
             pieces.insert(0, piece)
@@ -337,7 +339,7 @@ class ConverseTask:
     def _replies(self, network: NetworkModule, records: Sequence[Dialogue]) -> list[Any]:
         writer = Writer(network, self.tokenizer, self.length, ends=ends_of_chat(self.tokenizer))
         settings = self.settings
-        overflow: Overflow = "error" if self.config.too_long == "error" else "drop"
+        overflow: Overflow = "error" if self.config.too_long in ("error", "skip") else "drop"
         order = sorted(range(len(records)), key=lambda i: -len(records[i].text))
 
         def request(record: Dialogue) -> Request:
@@ -375,6 +377,8 @@ class ConverseTask:
 
     def scores(self, answers: Sequence[Any], records: Sequence[Dialogue], *, draws: int) -> Scores:
         """Bits for a byte of the answers, their end marks counted too, and the perplexity of a token; intervals over dialogues."""
+        if not any(each.bytes for each in answers):
+            raise DataError(f"{records[0].where}: no answer in these {len(records):,} dialogues fits the model")
         nats, tokens, sizes = (np.array([each[i] for each in answers], float) for i in range(3))
         bits = nats / np.log(2)
         per_byte = ratio_interval(bits, sizes, draws=draws) if draws else NONE

@@ -137,6 +137,13 @@ def test_long_dialogues_lose_their_oldest_turns_or_are_divided() -> None:
     with_system = Dialogue((Message("system", "be kind"), *long.messages), "")
     for item in task_of(110, too_long="split").items([with_system]).items:
         assert "be kind" in task_of().tokenizer.decode(item["input_ids"].tolist())
+    skipping = task_of(80, too_long="skip")
+    found = skipping.items([TALKS[1], long])
+    assert found.owners == [0] and found.too_long == 1
+    heard = skipping.answer(network_of(skipping), [TALKS[1], long])
+    assert heard[1].tokens == 0 and skipping.scores(heard, [TALKS[1], long], draws=0).counted == heard[0].tokens
+    with pytest.raises(DataError, match=r"^b\.jsonl:7: no answer in these 1 dialogues fits the model"):
+        skipping.scores(heard[1:], [long], draws=0)
     with pytest.raises(
         DataError, match=r"^b\.jsonl:7: one question with its answer has \d+ tokens, and the model reads 20"
     ):
