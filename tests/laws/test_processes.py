@@ -29,8 +29,13 @@ Cut = tuple[int, str, int]  # processes, how the weights are held, rows of a mic
 WHOLE: Cut = (1, "ddp", 8)
 
 
-def check(out: Path, model: str, cuts: list[Cut], also: dict[str, Any] | None = None, **more: Any) -> None:
-    """Each of the `cuts` is what one process is with the whole batch; `also` is added to theirs, `more` to all."""
+def check(
+    out: Path, model: str, cuts: list[Cut], also: dict[str, Any] | None = None, rounding: float = 1e-6, **more: Any
+) -> None:
+    """Each of the `cuts` is what one process is with the whole batch; `also` is added to theirs, `more` to all.
+
+    Losses may differ by `rounding`; where it is that of bfloat16 a weight may have gone the other way at each of its steps.
+    """
     jobs: list[tuple[int, str, dict[str, Any]]] = [
         (size, "toy_processes.trained",
          {"out": str(out), "name": f"{number}", "model": model, "kind": kind, "micro_rows": rows, **more, **(also or {} if number else {})})
@@ -46,13 +51,14 @@ def check(out: Path, model: str, cuts: list[Cut], also: dict[str, Any] | None = 
             for ours, theirs in zip(found, expected, strict=True):
                 assert (ours["step"], ours["count"], ours["tokens"]) == (
                     theirs["step"], theirs["count"], theirs["tokens"])  # fmt: skip
-                assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-6)
-                assert ours["shown"] == pytest.approx(theirs["shown"], rel=1e-6)
-                assert ours["gradient_norm"] == pytest.approx(theirs["gradient_norm"], rel=2e-5)
+                assert ours["loss"] == pytest.approx(theirs["loss"], rel=rounding)
+                assert ours["shown"] == pytest.approx(theirs["shown"], rel=rounding)
+                assert ours["gradient_norm"] == pytest.approx(theirs["gradient_norm"], rel=20 * rounding)
         got = load_file(out / f"{number}.safetensors")
         assert got.keys() == weights.keys()
         for name, tensor in weights.items():
-            torch.testing.assert_close(got[name], tensor, rtol=1e-4, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
+            near = 2e-5 if rounding < 1e-5 else 2 * 3 * 1e-2
+            torch.testing.assert_close(got[name], tensor, rtol=1e-4, atol=near, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_two_processes(tmp_path: Path) -> None:
@@ -75,6 +81,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "adafactor": {"optimizer": {"kind": "adafactor", "weight_decay": 0.1}},
     "penalties": {"l1": 0.01, "l2": 0.1},
     "padding": {"also": {"padded": True}},
+    "bfloat16": {"dtype": "bfloat16", "rounding": 2e-3},
+    "bfloat16, a cell": {"dtype": "bfloat16", "rounding": 2e-3, "model": "lstm"},
 }
 
 
