@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -37,7 +38,7 @@ def share(rows: int, numbers: int, work: Callable[[int, int], T]) -> list[T]:
     what each part gives, in order."""
     threads = max(1, min(torch.get_num_threads(), numbers // LEAST_NUMBERS, rows))
     bounds = [rows * i // threads for i in range(threads + 1)]
-    others = [_threads(threads - 1).submit(work, *pair) for pair in pairwise(bounds[1:])]
+    others = [_threads(threads - 1, os.getpid()).submit(work, *pair) for pair in pairwise(bounds[1:])]
     return [work(bounds[0], bounds[1]), *(other.result() for other in others)]
 
 
@@ -66,5 +67,6 @@ def column_sums(x: Tensor) -> Tensor:
 
 
 @cache
-def _threads(count: int) -> ThreadPoolExecutor:
+def _threads(count: int, process: int) -> ThreadPoolExecutor:
+    """Of this process: a forked one has the memory of another's threads, but not the threads."""
     return ThreadPoolExecutor(count, thread_name_prefix="rows")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.func import functional_call, grad, vmap
 
 from yuyan.models.network import Network
 from yuyan.nn import kernels
+from yuyan.nn import words as words_module
 from yuyan.nn.activation import gelu_tanh
 from yuyan.nn.attention import Heads
 from yuyan.nn.ffn import Gated
@@ -162,6 +164,16 @@ def test_rows_are_shared_among_threads(threads: int) -> None:
         torch.set_num_threads(before)
     assert [row for part in parts for row in part] == list(range(50)) and len(parts) == len(seen) == threads
     assert share(50, 10, lambda first, last: (first, last)) == [(0, 50)]
+
+
+def test_a_forked_process_has_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert share(2, 1 << 20, lambda first, last: first) == [0, 1]
+    monkeypatch.setattr(os, "getpid", lambda: -1)  # as after a fork
+    here = threading.get_ident()
+    names = share(2, 1 << 20, lambda first, last: (first, threading.get_ident() == here, len(threading.enumerate())))
+    assert [name[:2] for name in names] == [(0, True), (1, False)]
+    assert words_module._threads.cache_info().currsize >= 2
 
 
 def test_words_are_rounded_to_even() -> None:
