@@ -22,7 +22,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -118,16 +117,12 @@ def llama_cpp(folder: Path, precision: str, threads: int, most: int) -> tuple[Ge
     settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
     server = library.Server(settings)
 
-    def one(prompt: list[int], count: int) -> list[int]:
-        asked = {"prompt": prompt, "n_predict": count, "temperature": 0.0, "cache_prompt": False, "ignore_eos": True,
-                 "return_tokens": True}  # fmt: skip
-        answer = server.handle_completions(asked)
-        assert answer["usage"]["completion_tokens"] == count, answer
-        return []
-
     def generate(prompts: list[list[int]], count: int) -> list[list[int]]:
-        with ThreadPoolExecutor(len(prompts)) as pool:
-            return list(pool.map(lambda prompt: one(prompt, count), prompts))
+        asked = {"prompt": prompts if len(prompts) > 1 else prompts[0], "n_predict": count, "temperature": 0.0,
+                 "cache_prompt": False, "ignore_eos": True}  # fmt: skip
+        answer = server.handle_completions(asked)
+        assert len(answer["choices"]) == len(prompts), answer
+        return []
 
     return generate, 0.0
 

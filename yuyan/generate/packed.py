@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from yuyan.generate.weights import Weights
 from yuyan.kernels import step
-from yuyan.kernels.pack import Coding, Packed, memory_of, pack, padded, planned
+from yuyan.kernels.pack import Coding, Packed, give_back, memory_of, pack, padded, planned
 from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.attention import Attention, Heads
 from yuyan.nn.ffn import GatedModule, Mlp, MlpModule
@@ -90,6 +90,7 @@ class PackedDecoder:
         self._length = 0
         with torch.no_grad():
             self._take(network)
+        give_back()
         self.vectors = np.concatenate([*self._vectors, np.zeros(1, np.float32)])
         self.position, self.embedding = self._position, network.embedding
 
@@ -144,8 +145,10 @@ class PackedDecoder:
                 network.embedding.token.to(torch.bfloat16)
             network.head = None
         network.requires_grad_(False)
-        for part in (network.embedding.norm, decoder.position):
-            part.float()
+        for part in (network.embedding, decoder.position):
+            for name, parameter in list(part.named_parameters()):  # a view would hold the whole file in memory
+                kept = parameter.detach().clone() if name == "token.weight" else parameter.detach().float().clone()
+                parameter.data = kept
 
     def _take_layer(self, number: int, layer: nn.Module) -> None:
         attention, ffn = layer.get_submodule("attention.inner"), layer.get_submodule("ffn.inner")

@@ -11,7 +11,9 @@ O outputs, I inputs.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
+import sys
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -85,6 +87,12 @@ def memory_of(size: int) -> np.ndarray:
     if hasattr(mmap, "MADV_HUGEPAGE"):
         room.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(room, dtype=np.uint8)
+
+
+def give_back() -> None:
+    """Let the system have what was freed, where the C library otherwise keeps it (glibc)."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
 
 
 def pack(weight: Tensor, plan: Packed, memory: np.ndarray) -> None:
