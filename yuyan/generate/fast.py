@@ -19,7 +19,7 @@ from torch import Tensor
 from yuyan.generate.forward import Feed
 from yuyan.generate.packed import PackedDecoder
 from yuyan.generate.prefixes import Prefixes
-from yuyan.kernels import step
+from yuyan.kernels import head, step
 from yuyan.kernels.pack import PANEL
 from yuyan.kernels.product import ROW_BLOCK
 from yuyan.kernels.vector import tile_address
@@ -160,15 +160,15 @@ class FastForward:
         return [states[0] if len(states) == 1 else torch.cat(states) for states in hidden]
 
     def score(self, hidden: Tensor) -> Tensor:
-        head = self.decoder.table[-1]
-        x = np.zeros((len(hidden), head[2]), np.float32)
+        matrix = self.decoder.table[-1]
+        x = np.zeros((len(hidden), matrix[2]), np.float32)
         scaled = hidden if self.decoder.score_scale == 1.0 else hidden * self.decoder.score_scale
         x[:, : hidden.shape[1]] = scaled.numpy()
-        out = np.empty((len(hidden), head[1]), np.float32)
+        out = np.empty((len(hidden), matrix[1]), np.float32)
         room, tile = self._room_for(len(hidden), 0), tile_address()
         self._on_threads(
-            lambda thread, barrier, threads: step.score_rows(
-                thread, barrier, threads, tile, head, self.decoder.memory, x, room.left, self.decoder.head_bias, out
+            lambda thread, barrier, threads: head.score_rows(
+                thread, barrier, threads, tile, matrix, self.decoder.memory, x, room.left, self.decoder.head_bias, out
             )
         )
         return torch.from_numpy(out)[:, : self.decoder.config.vocab_size]
@@ -264,12 +264,12 @@ class _Room:
         self.wide = np.zeros((tokens, max(inputs, queries)), np.float32)
         words = tokens * inputs
         self.left = (np.zeros(words, np.int32), np.zeros(words // 32, np.float32), np.zeros(words // 32, np.int32))
-        threads, head = torch.get_num_threads(), int(sizes[step.HEAD_PAD])
-        width = max(longest, head, PANEL)
+        threads, size = torch.get_num_threads(), int(sizes[step.HEAD_PAD])
+        width = max(longest, size, PANEL)
         self.scratch = (
             np.zeros((threads, ROW_BLOCK * width), np.int32),
             np.zeros((threads, ROW_BLOCK * width), np.float32),
-            np.zeros((threads, ROW_BLOCK * (head + 1)), np.float32),
+            np.zeros((threads, ROW_BLOCK * (size + 1)), np.float32),
         )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from yuyan.generate.weights import Weights
-from yuyan.kernels import step
+from yuyan.kernels import head, step
 from yuyan.kernels.pack import Coding, Packed, give_back, memory_of, pack, padded, planned
 from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.attention import Attention, Heads
@@ -191,7 +191,7 @@ class PackedDecoder:
         if self.tied:
             plan = self.table[-1]
             found = np.empty((len(ids), plan[2]), np.float32)
-            step.look_up(plan, self.memory, ids.numpy(), found)
+            head.look_up(plan, self.memory, ids.numpy(), found)
             x = torch.from_numpy(found)[:, : self.config.hidden_size]
         else:
             x = self.embedding.token(ids).float()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from numba.core import types
 
-from yuyan.kernels import step, vector
+from yuyan.kernels import head, vector
 from yuyan.kernels.pack import KINDS, Coding, Packed, memory_of, pack, planned, quantise
 from yuyan.kernels.product import lay_out, multiply
 from yuyan.kernels.vector import tile_address
@@ -91,7 +91,7 @@ def test_vectors_are_found_again(coding: Coding) -> None:
     plan, memory = packed(weight, coding)
     ids = np.array([0, 69, 15, 16, 33])
     found = np.empty((5, plan.inputs), np.float32)
-    step.look_up(np.array(plan.row(), np.int64), memory, ids, found)
+    head.look_up(np.array(plan.row(), np.int64), memory, ids, found)
     assert np.array_equal(found[:, :128], rounded_weights(weight, coding)[ids].numpy())
 
 
