@@ -120,21 +120,21 @@ def test_the_third_newest_is_used(toy: Toy, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_cycles_leave_nothing_behind(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ten_thousand_cycles_leave_nothing_behind(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # the disk is not what is tried here
     state, saver, place = begin(toy), Saver(), tmp_path / "state"
     advance(state, 2, 9)
     used = []
-    for cycle in range(1, 1001):
+    for cycle in range(1, 10_001):
         folder = place / f"{cycle:08d}"
         saver.begin(partial(state.snapshot().write, folder, state.world, sharded=False))
         saver.finish()
         state.load(folder)
         keep_last(place, 2)
-        if cycle in (200, 1000):
+        if cycle in (1_000, 10_000):
             used.append((len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), _resident()))
     saver.close()
-    assert sorted(entry.name for entry in place.iterdir()) == ["00000999", "00001000"]
+    assert sorted(entry.name for entry in place.iterdir()) == ["00009999", "00010000"]
     (handles, threads, memory), (handles_after, threads_after, memory_after) = used
     assert (handles_after, threads_after) == (handles, threads)
     assert memory_after - memory < 20 << 20
