@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from yuyan.generate.weights import Weights
-from yuyan.kernels import head, step
+from yuyan.kernels import head, step, vectors
 from yuyan.kernels.pack import Coding, Packed, give_back, memory_of, pack, padded, planned
 from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.attention import Attention, Heads
@@ -219,8 +219,8 @@ class PackedDecoder:
         sizes[step.HEAD], sizes[step.HEAD_PAD] = heads.head_size, padded(heads.head_size)
         sizes[step.ROTARY] = heads.head_size if isinstance(side.position, Rotary) else 0
         sizes[step.WINDOW] = side.mask.size if isinstance(side.mask, Window) else 0
-        sizes[step.NORM] = step.LAYER_NORM if isinstance(side.norm, LayerNorm) else step.RMS_NORM
-        sizes[step.ACTIVATION], sizes[step.GATED] = step.ACTIVATIONS.index(side.ffn.activation), self.gated
+        sizes[step.NORM] = vectors.LAYER_NORM if isinstance(side.norm, LayerNorm) else vectors.RMS_NORM
+        sizes[step.ACTIVATION], sizes[step.GATED] = vectors.ACTIVATIONS.index(side.ffn.activation), self.gated
         sizes[step.KEPT] = 0 if self.weights.kind == "float32" else 1
         sizes[step.QK_NORM] = heads.qk_norm is not None
         factors = np.zeros(3, dtype=np.float32)

@@ -18,7 +18,6 @@ from yuyan.compile import compiled
 from yuyan.kernels.product import (
     OUTPUTS,
     ROW_BLOCK,
-    exponential,
     lay_out,
     multiply,
     rounded,
@@ -33,9 +32,9 @@ from yuyan.kernels.vector import (
     call_tile,
     fetch,
     fetch_add,
-    float_of,
     give_way,
 )
+from yuyan.kernels.vectors import RMS_NORM, activate, normed, softmax, turn
 
 (TOKENS, LAYERS, HIDDEN, HEADS, GROUPS, HEAD, HEAD_PAD, ROTARY, ROOM, WINDOW, NORM, ACTIVATION, GATED, KEPT, QK_NORM,
  THREADS, TILE) = range(17)  # fmt: skip
@@ -51,8 +50,6 @@ NORM_1, BIAS_1, NORM_2, BIAS_2, Q_NORM, K_NORM, QKV_BIAS, OUT_BIAS, UP_BIAS, DOW
 VECTORS = 10
 FIRST, COUNT, PAST, SLOT = range(4)
 """Of a row: its first token of those fed, how many it has, how many were read before, where its keys are kept."""
-LAYER_NORM, RMS_NORM = range(2)
-ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "relu2", "tanh")
 _F32, _BF16 = F32, BF16
 
 
@@ -78,62 +75,9 @@ def share(count: Any, unit: Any, thread: Any, threads: Any) -> Any:
 
 
 @compiled
-def normed(kind: Any, x: Any, size: Any, eps: Any, weight: Any, bias: Any, out: Any) -> Any:
-    """One vector normed; `weight` and `bias` may be empty."""
-    total, square = np.float32(0), np.float32(0)
-    if kind == LAYER_NORM:
-        for i in range(size):
-            total += x[i]
-    mean = total / np.float32(size)
-    for i in range(size):
-        apart = x[i] - mean
-        square += apart * apart
-    inverse = np.float32(1) / np.sqrt(square / np.float32(size) + eps)
-    for i in range(size):
-        out[i] = (x[i] - mean) * inverse
-    if weight.shape[0]:
-        for i in range(size):
-            out[i] *= weight[i]
-    if bias.shape[0]:
-        for i in range(size):
-            out[i] += bias[i]
-
-
-@compiled
 def part_of(vectors: Any, start: Any, size: Any) -> Any:
     """A vector of a layer, or an empty one."""
     return vectors[0:0] if start < 0 else vectors[start : start + size]
-
-
-@compiled
-def activate(kind: Any, x: Any) -> Any:
-    """The activation of a few numbers in place."""
-    one, half = np.float32(1), np.float32(0.5)
-    if kind == 0:
-        for i in range(x.shape[0]):
-            x[i] = max(x[i], np.float32(0))
-    elif kind == 1:  # with an error function to 1.5e-7 (Abramowitz and Stegun 1964, 7.1.26)
-        for i in range(x.shape[0]):
-            size = abs(x[i]) * np.float32(0.70710678)
-            t = one / (one + np.float32(0.3275911) * size)
-            series = np.float32(1.061405429) * t - np.float32(1.453152027)
-            series = (series * t + np.float32(1.421413741)) * t - np.float32(0.284496736)
-            tail = (series * t + np.float32(0.254829592)) * t * exponential(-size * size)
-            x[i] = half * x[i] * (one + (one - tail if x[i] >= np.float32(0) else tail - one))
-    elif kind == 2:
-        for i in range(x.shape[0]):
-            inner = np.float32(0.7978845608) * (x[i] + np.float32(0.044715) * x[i] * x[i] * x[i])
-            x[i] = x[i] / (one + exponential(np.float32(-2) * inner))
-    elif kind == 3:
-        for i in range(x.shape[0]):
-            x[i] = x[i] / (one + exponential(-x[i]))
-    elif kind == 4:
-        for i in range(x.shape[0]):
-            positive = max(x[i], np.float32(0))
-            x[i] = positive * positive
-    else:
-        for i in range(x.shape[0]):
-            x[i] = one - np.float32(2) / (exponential(np.float32(2) * x[i]) + one)
 
 
 @compiled
@@ -244,16 +188,6 @@ def feed_forward(
             for i in range(low, high):
                 wide[m, i] = work[m, i]
             activate(sizes[ACTIVATION], wide[m, low:high])
-
-
-@compiled
-def turn(heads: Any, head: Any, size: Any, cos: Any, sin: Any) -> Any:
-    """Turn the first `size` coordinates of a head in place, half against half."""
-    half = size // 2
-    for k in range(half):
-        a, b = heads[head + k], heads[head + half + k]
-        heads[head + k] = a * cos[k] + b * sin[k]
-        heads[head + half + k] = b * cos[half + k] + a * sin[half + k]
 
 
 @compiled
@@ -394,22 +328,3 @@ def _products(
                 tile, kind, last - first, words.ctypes.data + 4 * first, 4 * count, b + column // 16 * block, block,
                 out.ctypes.data + 4 * (first * out_row + column), 4 * out_row, steps, 1, 0, 0, 0, 0,
             )  # fmt: skip
-
-
-@compiled
-def softmax(line: Any, first: Any, last: Any, scale: Any) -> Any:
-    """e^(scale (s - largest)) of `first` to `last` in place, zero elsewhere; their sum."""
-    most = np.int32(-(2**31))
-    for i in range(first, last):
-        bits = bits_of(line[i])
-        most = max(most, bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))  # whole numbers in the order of floats
-    top = float_of(most ^ ((most >> np.int32(31)) & np.int32(0x7FFFFFFF))) * scale
-    total = np.float32(0)
-    for i in range(first):
-        line[i] = np.float32(0)
-    for i in range(first, last):
-        line[i] = exponential(line[i] * scale - top)
-        total += line[i]
-    for i in range(last, line.shape[0]):
-        line[i] = np.float32(0)
-    return total
