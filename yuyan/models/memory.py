@@ -133,23 +133,30 @@ def activation_bytes(network: Network, rows: int, context: int, number_bytes: in
             total += hidden * number_bytes * (2 if side.residual == "pre" else 1)
             total += _bias(side, context, number_bytes) / rows
         elif isinstance(side, FeedForward):
-            total += _feed_forward(side, inner, hidden) * number_bytes
+            total += _feed_forward(side, inner, hidden, number_bytes) * number_bytes
         elif side is not None:
             total += _recurrent(side, hidden, number_bytes)
-    total += inner * number_bytes * ((1 if network.embedding.norm else 0) + (1 if network.embedding.dropout else 0))
+    total += (
+        inner * number_bytes * ((1 if network.embedding.norm else 0) + _mask(network.embedding.dropout, number_bytes))
+    )
     return int(rows * context * total) + _loss(network, rows * context, number_bytes)
+
+
+def _mask(rate: float, number_bytes: int) -> int:
+    """Numbers that dropout keeps for each of its own: none in bfloat16, where the mask is computed anew."""
+    return int(rate > 0 and number_bytes >= FLOAT32)
 
 
 def _layer(stack: Stack, hidden: int, context: int, number_bytes: int) -> float:
     """Bytes of one block for each token."""
     parts = 3 if stack.cross else 2
     numbers = parts * hidden * 2  # what each norm keeps, and what the products after it read
-    numbers += parts * hidden if stack.dropout else 0
+    numbers += parts * hidden * _mask(stack.dropout, number_bytes)
     causal = isinstance(stack.mask, Causal) and not isinstance(stack.position, RelativeBias | Alibi)
     kept = numbers * number_bytes + _attention(stack, stack.heads, context, number_bytes, causal)
     if stack.cross:
         kept += _attention(stack, stack.heads, context, number_bytes, causal=False, own=False)
-    return kept + _ffn(stack.ffn) * number_bytes
+    return kept + _ffn(stack.ffn, number_bytes) * number_bytes
 
 
 def _attention(stack: Stack, heads: Heads, context: int, number_bytes: int, causal: bool, own: bool = True) -> float:
@@ -173,12 +180,12 @@ def _bias(stack: Stack, context: int, number_bytes: int) -> float:
     return 0.0
 
 
-def _ffn(ffn: Mlp | Gated) -> int:
+def _ffn(ffn: Mlp | Gated, number_bytes: int) -> int:
     if isinstance(ffn, Gated):
         tensors = 4
     else:
         tensors = 1 if ffn.activation == "relu" else 2
-    return (tensors + (1 if ffn.dropout else 0)) * ffn.intermediate_size
+    return (tensors + _mask(ffn.dropout, number_bytes)) * ffn.intermediate_size
 
 
 def _recurrent(side: Recurrent, hidden: int, number_bytes: int) -> int:
@@ -187,16 +194,15 @@ def _recurrent(side: Recurrent, hidden: int, number_bytes: int) -> int:
         kept = LSTM_BYTES[number_bytes, side.bidirectional]
     else:
         kept = CELL_NUMBERS[side.cell] * number_bytes
-    outputs = 1 + side.bidirectional + (side.output_dropout > 0) + (4 if side.cross else 0)
-    return hidden * (side.num_layers * kept + (side.num_layers - 1) * (side.dropout > 0) * number_bytes) + (
-        hidden * outputs * number_bytes
-    )
+    outputs = 1 + side.bidirectional + _mask(side.output_dropout, number_bytes) + (4 if side.cross else 0)
+    between = (side.num_layers - 1) * _mask(side.dropout, number_bytes)
+    return hidden * (side.num_layers * kept + between * number_bytes) + (hidden * outputs * number_bytes)
 
 
-def _feed_forward(side: FeedForward, inner: int, hidden: int) -> int:
+def _feed_forward(side: FeedForward, inner: int, hidden: int, number_bytes: int) -> int:
     """Numbers for each token: the vectors side by side, and the layer."""
     layer = side.layer_size(inner, hidden)
-    return (side.order - 1) * inner + layer + hidden * (side.dropout > 0)
+    return (side.order - 1) * inner + layer + hidden * _mask(side.dropout, number_bytes)
 
 
 def _loss(network: Network, tokens: int, number_bytes: int) -> int:

@@ -17,7 +17,7 @@ from yuyan.models.network import NetworkModule
 from yuyan.nn.adapt import Adapter, adapters_of, merge, remove_adapters
 from yuyan.nn.attention import Attention
 from yuyan.nn.ffn import GatedModule, MlpModule
-from yuyan.nn.head import LabelHead, LanguageModelHeadModule, MaskedHeadModule, PoolerHeadModule
+from yuyan.nn.head import AdaptiveHeadModule, LabelHead, LanguageModelHeadModule, MaskedHeadModule, PoolerHeadModule
 from yuyan.nn.initialise import Initialisation, initialise
 from yuyan.nn.stack import Block, Stack, StackModule
 
@@ -113,6 +113,8 @@ def resize_embeddings(model: NetworkModule, vocab_size: int) -> None:
     if vocab_size < 1:
         raise InputError(f"a network needs at least one token; {vocab_size} were asked for")
     head = model.head
+    if isinstance(head, AdaptiveHeadModule):
+        raise InputError("the vocabulary of a head of kind adaptive is divided by frequency and cannot be changed")
     output = head.output if isinstance(head, LanguageModelHeadModule | MaskedHeadModule) else None
     if isinstance(model.embedding.token, Adapter) or isinstance(output, Adapter):
         raise InputError("the vocabulary cannot be changed under an adapter: merge it first")

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from yuyan.config import Config, did_you_mean
 from yuyan.errors import InputError
 from yuyan.nn.attention import Attention
+from yuyan.nn.drop import Dropout
 from yuyan.nn.feed_forward import FeedForwardModule
 from yuyan.nn.ffn import GatedModule, MlpModule
 from yuyan.nn.head import LabelHeadModule
@@ -98,7 +99,7 @@ class Adapter(nn.Module):
         super().__init__()
         self.add_module("base", base)
         self.down, self.up, self.scale = down, up, scale
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.unmerged: Tensor | None = None
         """The layer's own weights while they are merged."""
 

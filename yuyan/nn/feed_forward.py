@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from yuyan.config import Config
 from yuyan.nn.cache import NoCache
+from yuyan.nn.drop import Dropout
 from yuyan.nn.linear import Linear
 from yuyan.nn.mask import Places, positions_in_documents
 from yuyan.nn.position import PositionModule
@@ -70,7 +71,7 @@ class FeedForwardModule(nn.Module):
         self.config = config
         self.position = PositionModule()  # places are told apart by the columns of H
         self.dense = Linear((config.order - 1) * input_size, config.layer_size(input_size, hidden_size))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self, x: Tensor, places: Places, memory: Tensor | None, memory_mask: Tensor | None, cache: NoCache

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from yuyan.config import Config
+from yuyan.nn.drop import Dropout
 from yuyan.nn.linear import Fused, Linear
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "relu2", "tanh"]
@@ -77,7 +78,7 @@ class MlpModule(nn.Module):
         super().__init__()
         self.up_proj = Linear(hidden_size, config.intermediate_size, bias=config.bias)
         self.down_proj = Linear(config.intermediate_size, hidden_size, bias=config.bias)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.activation: Activation = config.activation
 
     def forward(self, x: Tensor) -> Tensor:
@@ -110,7 +111,7 @@ class GatedModule(nn.Module):
         self.gate_proj = Linear(hidden_size, config.intermediate_size, bias=config.bias)
         self.up_proj = Linear(hidden_size, config.intermediate_size, bias=config.bias)
         self.down_proj = Linear(config.intermediate_size, hidden_size, bias=config.bias)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.activation: Activation = config.activation
 
     def forward(self, x: Tensor) -> Tensor:

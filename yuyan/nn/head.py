@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from yuyan.config import Config
 from yuyan.errors import InputError
+from yuyan.nn.drop import Dropout
 from yuyan.nn.ffn import ACTIVATIONS, Activation
 from yuyan.nn.linear import Linear, linear
 from yuyan.nn.linear_cross_entropy import IGNORE, PLAIN, CrossEntropy, linear_cross_entropy
@@ -306,7 +307,7 @@ class LabelHeadModule(HeadModule):
         self.dense = Linear(hidden_size, hidden_size, bias=config.layer_bias) if layer else nn.Identity()
         self.activation = ACTIVATIONS[config.activation] if config.activation else nn.Identity()
         self.norm = config.norm.build(hidden_size) if config.norm else nn.Identity()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.output = Linear(hidden_size, len(config.labels), bias=config.bias)
 
     def before_projection(self, hidden: Tensor) -> Tensor:

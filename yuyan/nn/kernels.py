@@ -297,3 +297,20 @@ def lstm_backward(
             words[d] = down(slopes[d])
         for d in range(4 * size):
             d_bias[d] += slopes[d]
+
+
+@compiled
+def dropped(first: Any, last: Any, x: Any, out: Any, low: Any, high: Any, limit: Any, scale: Any) -> None:
+    """out (N, D) = 0 where a hash of the place and of two random words is below `limit`, else x times `scale`."""
+    low, high, limit, scale = np.uint32(low), np.uint32(high), np.uint32(limit), np.float32(scale)
+    for n in range(first, last):
+        given, made = x[n], out[n]
+        start = np.uint32(np.uint32(n) * np.uint32(len(given)))
+        for v in range(len(given)):
+            h = np.uint32(np.uint32(np.uint32(start + np.uint32(v)) * np.uint32(0x9E3779B9)) + low)
+            h = np.uint32(h ^ np.uint32(h >> np.uint32(16)))
+            h = np.uint32(np.uint32(h * np.uint32(0x7FEB352D)) ^ high)
+            h = np.uint32(h ^ np.uint32(h >> np.uint32(15)))
+            h = np.uint32(h * np.uint32(0x846CA68B))
+            h = np.uint32(h ^ np.uint32(h >> np.uint32(16)))
+            made[v] = down(up(given[v]) * scale) if h >= limit else np.uint16(0)

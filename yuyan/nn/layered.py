@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from yuyan.nn import lstm
+from yuyan.nn.drop import Dropout, dropout
 
 State = tuple[Tensor, ...]
 """(L, B, D) each: the hidden state, and for an LSTM the cell state."""
@@ -52,12 +52,12 @@ class TextDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.rate:
             return x
-        return x * F.dropout(x.new_ones(x.shape[0], 1, x.shape[2]), self.rate)
+        return x * dropout(x.new_ones(x.shape[0], 1, x.shape[2]), self.rate)
 
 
 def dropout_module(rate: float, masks: DropoutMasks) -> nn.Module:
     """Dropout of (B, T, D)."""
-    return TextDropout(rate) if masks == "text" else nn.Dropout(rate)
+    return TextDropout(rate) if masks == "text" else Dropout(rate)
 
 
 class Layers:
@@ -75,7 +75,7 @@ class Layers:
 
     def _thinned(self, weights: Sequence[Tensor]) -> list[Tensor]:
         from_input, recurrent, *biases = weights
-        return [from_input, F.dropout(recurrent, self.drops.weights, self.cell.training), *biases]
+        return [from_input, dropout(recurrent, self.drops.weights) if self.cell.training else recurrent, *biases]
 
     def run(self, x: Tensor, state: State, starts: Tensor | None = None) -> tuple[Tensor, State]:
         """What `cell(x, state)` gives: (B, T, D) outputs of the last layer, and the states after the last token.
@@ -131,9 +131,9 @@ class Layers:
         if not layer or not rate or not self.cell.training:
             return x
         if not self.drops.whole_text:
-            return F.dropout(x, rate)
+            return dropout(x, rate)
         if layer not in self._masks:
-            self._masks[layer] = F.dropout(x.new_ones(rows or x.shape[0], x.shape[-1]), rate)
+            self._masks[layer] = dropout(x.new_ones(rows or x.shape[0], x.shape[-1]), rate)
         return x * spread(self._masks[layer])
 
     def _joined(self, after: list[State]) -> State:

@@ -9,6 +9,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from yuyan.nn.drop import Dropout
+
 Residual = Literal["pre", "post"]
 
 
@@ -17,7 +19,7 @@ class PreNorm(nn.Module):
 
     def __init__(self, norm: nn.Module, inner: nn.Module, dropout: float):
         super().__init__()
-        self.norm, self.inner, self.dropout = norm, inner, nn.Dropout(dropout)
+        self.norm, self.inner, self.dropout = norm, inner, Dropout(dropout)
 
     def forward(self, x: Tensor, *args: object) -> Tensor:
         out: Tensor = x + self.dropout(self.inner(self.norm(x), *args))
@@ -29,7 +31,7 @@ class PostNorm(nn.Module):
 
     def __init__(self, norm: nn.Module, inner: nn.Module, dropout: float):
         super().__init__()
-        self.norm, self.inner, self.dropout = norm, inner, nn.Dropout(dropout)
+        self.norm, self.inner, self.dropout = norm, inner, Dropout(dropout)
 
     def forward(self, x: Tensor, *args: object) -> Tensor:
         out: Tensor = self.norm(x + self.dropout(self.inner(x, *args)))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from yuyan.models.classic import Lstm
+from yuyan.nn import layered
 from yuyan.nn.layered import Drops, Layers, TextDropout
 
 CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -115,11 +116,10 @@ def test_in_bfloat16_the_fast_layer_takes_the_thinned_weights(monkeypatch: pytes
     preset = Lstm(hidden_size=16, num_layers=2, dropout=0.2, dropout_masks="text", weight_dropout=0.5)
     network = preset.network(20).build(seed=0).train()
     ids = torch.randint(0, 20, (2, 9))
-    torch.manual_seed(3)
+    monkeypatch.setattr(layered, "dropout", lambda x, rate: x * torch.linspace(0, 2 * rate, x.shape[-1]).to(x.dtype))
     exact = network.decode(ids)
     network.bfloat16()
     monkeypatch.setattr(torch, "lstm", None)
-    torch.manual_seed(3)
     assert float((network.decode(ids) - exact).detach().norm() / exact.detach().norm()) < 0.05
     whole = network.eval().decode(ids)
     assert torch.equal(whole, network.decode(ids))
