@@ -107,6 +107,11 @@ class Engine:
             new = self._slid(active) if active.slides else active.feeds
             before, active.first = active.first, len(feeds)
             feeds += [feed if feed.parent is None else feed._replace(parent=before + feed.parent) for feed in new]
+        with self.forward.under_way():
+            return self._read(feeds)
+
+    def _read(self, feeds: list[Feed]) -> list[Event]:
+        """Read, choose, and go on."""
         hidden = self.forward.feed(feeds)
         wanted = [rows[len(rows) - feed.wanted :] for rows, feed in zip(hidden, feeds, strict=True)]
         scores = self.forward.score(torch.cat(wanted))[:, : len(self.tokenizer)]

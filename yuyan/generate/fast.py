@@ -8,8 +8,9 @@ M tokens of one pass, R rows, D hidden size, V vocabulary, S places of a slot.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor
 from yuyan.generate.forward import Feed
 from yuyan.generate.packed import PackedDecoder
 from yuyan.generate.prefixes import Prefixes
-from yuyan.kernels import head, step
+from yuyan.kernels import given, head, pieces, step
 from yuyan.kernels.pack import PANEL
 from yuyan.kernels.product import ROW_BLOCK
 from yuyan.kernels.vector import tile_address
@@ -126,18 +127,30 @@ class FastForward:
     def __init__(self, decoder: PackedDecoder, prefixes: Prefixes | None = None):
         self.decoder, self.prefixes = decoder, prefixes
         self.sizes, self.factors = decoder.sizes()
-        self.sizes[step.TILE] = tile_address()
+        self.sizes[given.TILE] = tile_address()
         depth = 1 if decoder.weights.kind == "float32" else 2
         self.slots = Slots(
-            int(self.sizes[step.LAYERS]), int(self.sizes[step.GROUPS]), int(self.sizes[step.HEAD_PAD]), depth
+            int(self.sizes[given.LAYERS]), int(self.sizes[given.GROUPS]), int(self.sizes[given.HEAD_PAD]), depth
         )
         self._slot_of: list[int] = []
         self._turns = decoder.turns(1)
         self._room: _Room | None = None
+        self.threads = torch.get_num_threads()
         self._pool: ThreadPoolExecutor | None = None
+        self._asked: list[Future[None] | None] = [None] * (self.threads - 1)
 
     def lengths(self) -> list[int]:
         return [self.slots.lengths[slot] for slot in self._slot_of]
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Torch has one thread: its others would spin beside ours, and it would wait for one that has no processor."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def feed(self, feeds: Sequence[Feed]) -> list[Tensor]:
         assert all(feed.source is None for feed in feeds), "no encoder"
@@ -167,10 +180,12 @@ class FastForward:
         out = np.empty((len(hidden), matrix[1]), np.float32)
         room, tile = self._room_for(len(hidden), 0), tile_address()
         self._on_threads(
-            lambda thread, barrier, threads: head.score_rows(
-                thread, barrier, threads, tile, matrix, self.decoder.memory, x, room.left, self.decoder.head_bias, out
-            )
-        )
+            lambda thread, states: head.score_rows(
+                thread, states, self.threads, tile, matrix, self.decoder.memory, x, room.left, room.own,
+                self.decoder.head_bias, out,
+            ),
+            2,
+        )  # fmt: skip
         return torch.from_numpy(out)[:, : self.decoder.config.vocab_size]
 
     def _places(self, feeds: Sequence[Feed]) -> tuple[list[int], list[int]]:
@@ -204,29 +219,27 @@ class FastForward:
         rows = np.array(
             [[first, len(part.tokens), part.past, part.slot] for first, part in zip(firsts, parts, strict=True)]
         )
-        row_of = np.repeat(np.arange(len(parts)), counts)
         positions = np.concatenate([np.arange(part.past, part.past + len(part.tokens)) for part in parts])
         ids = torch.tensor([token for part in parts for token in part.tokens])
         x = self.decoder.embed(ids, torch.from_numpy(positions)).numpy()
         longest = int(positions.max()) + 1
-        if len(self._turns[0]) < longest and self.sizes[step.ROTARY]:
+        if len(self._turns[0]) < longest and self.sizes[given.ROTARY]:
             self._turns = self.decoder.turns(longest)
         room = self._room_for(len(ids), longest)
         x = np.ascontiguousarray(x)
         sizes = self.sizes.copy()
-        sizes[step.TOKENS], sizes[step.ROOM] = len(ids), self.slots.room
+        sizes[given.TOKENS], sizes[given.ROOM], sizes[given.THREADS] = len(ids), self.slots.room, self.threads
         keys, values = self.slots.keys, self.slots.values
         kept = (keys, values, keys.view(np.int16), values.view(np.int16))
         decoder = self.decoder
 
-        def run(thread: int, barrier: int, threads: int) -> None:
-            sizes[step.THREADS] = threads
+        def run(thread: int, states: int) -> None:
             step.run_layers(
-                thread, barrier, sizes, self.factors, decoder.table, decoder.memory, decoder.places, decoder.vectors,
-                rows, row_of, x, room.work[: len(ids)], room.wide[: len(ids)], room.left, kept, self._turns, room.scratch,
+                thread, states, sizes, self.factors, decoder.table, decoder.memory, decoder.places, decoder.vectors, rows,
+                x, room.work[: len(ids)], room.wide[: len(ids)], room.left, room.own, kept, self._turns, room.scratch,
             )  # fmt: skip
 
-        self._on_threads(run)
+        self._on_threads(run, step.PARTS * int(sizes[given.LAYERS]) + 1)
         return torch.from_numpy(x)
 
     def _room_for(self, tokens: int, longest: int) -> _Room:
@@ -234,37 +247,46 @@ class FastForward:
             before = self._room
             tokens = max(tokens, before.tokens if before else 0)
             longest = max(longest, before.longest * 3 // 2 if before and before.longest < longest else 0)
-            self._room = _Room(self.decoder, self.sizes, tokens, -(-longest // GROWTH) * GROWTH)
+            self._room = _Room(self.decoder, self.sizes, self.threads, tokens, -(-longest // GROWTH) * GROWTH)
         return self._room
 
-    def _on_threads(self, work: Callable[[int, int, int], object]) -> None:
-        """Run `work(thread, barrier, threads)` on every thread."""
-        threads = torch.get_num_threads()
-        barrier = np.zeros(8, np.int64)
-        if threads == 1:
-            work(0, barrier.ctypes.data, 1)
-            return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(threads - 1, "yuyan step")
-        others = [self._pool.submit(work, number, barrier.ctypes.data, threads) for number in range(1, threads)]
-        work(0, barrier.ctypes.data, threads)
-        wait(others)
-        for other in others:
-            other.result()
+    def _on_threads(self, work: Callable[[int, int], object], parts: int) -> None:
+        """Run `work(thread, address of the states of its parts)` here and on every thread that is free; what is done here
+        is done when nothing is left. A thread that is late still reads what it was given, so `work` keeps that alive."""
+        states = np.zeros((parts, pieces.PART), np.uint8)
+
+        def run(thread: int) -> None:
+            work(thread, states.ctypes.data)
+
+        for number, before in enumerate(self._asked):
+            if before is not None and not before.done():
+                continue  # another program has its processor, and the last pass went by without it
+            if before is not None:
+                before.result()
+            self._pool = self._pool or ThreadPoolExecutor(self.threads - 1, "yuyan step")
+            self._asked[number] = self._pool.submit(run, number + 1)
+        run(0)
 
 
 class _Room:
     """Where a pass puts its numbers; made once, and again when a longer pass comes."""
 
-    def __init__(self, decoder: PackedDecoder, sizes: np.ndarray, tokens: int, longest: int):
+    def __init__(self, decoder: PackedDecoder, sizes: np.ndarray, threads: int, tokens: int, longest: int):
         self.tokens, self.longest = tokens, longest
         outputs, inputs = int(decoder.table[:-1, 1].max()), int(decoder.table[:, 2].max())
-        queries = -(-int(sizes[step.HEADS] * sizes[step.HEAD]) // PANEL) * PANEL
+        queries = -(-int(sizes[given.HEADS] * sizes[given.HEAD]) // PANEL) * PANEL
         self.work = np.zeros((tokens, outputs + 48), np.float32)  # rows of 4096 bytes would share one place of a cache
         self.wide = np.zeros((tokens, max(inputs, queries)), np.float32)
         words = tokens * inputs
         self.left = (np.zeros(words, np.int32), np.zeros(words // 32, np.float32), np.zeros(words // 32, np.int32))
-        threads, size = torch.get_num_threads(), int(sizes[step.HEAD_PAD])
+        few = step.FEW * inputs
+        self.own = (
+            np.zeros((threads, step.FEW, self.wide.shape[1]), np.float32),
+            np.zeros((threads, few), np.int32),
+            np.zeros((threads, few // 32), np.float32),
+            np.zeros((threads, few // 32), np.int32),
+        )
+        size = int(sizes[given.HEAD_PAD])
         width = max(longest, size, PANEL)
         self.scratch = (
             np.zeros((threads, ROW_BLOCK * width), np.int32),

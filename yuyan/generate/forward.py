@@ -10,6 +10,7 @@ N rows that are fed, T tokens, S tokens of a source, D hidden size, V vocabulary
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -72,6 +73,10 @@ class Forward(Protocol):
         """How many tokens each row has read."""
         ...
 
+    def under_way(self) -> AbstractContextManager[None]:
+        """What must hold while a step reads and chooses."""
+        ...
+
 
 class PlainForward:
     """A `Forward` of any model; `prefixes` keeps beginnings of texts for later ones."""
@@ -85,6 +90,9 @@ class PlainForward:
 
     def lengths(self) -> list[int]:
         return [self.cache.lengths[row] for row in self._row_of]
+
+    def under_way(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def feed(self, feeds: Sequence[Feed]) -> list[Tensor]:
         old = [number for number, feed in enumerate(feeds) if feed.parent is not None]

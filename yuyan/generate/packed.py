@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from yuyan.generate.weights import Weights
-from yuyan.kernels import head, step, vectors
+from yuyan.kernels import given, head, vectors
 from yuyan.kernels.pack import Coding, Packed, give_back, memory_of, pack, padded, planned
 from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.attention import Attention, Heads
@@ -85,7 +85,7 @@ class PackedDecoder:
         self.plans = self._planned(weights.layers, weights.head)
         self.memory = memory_of(self.bytes)
         self.table = np.array([plan.row() for plan in self.plans], dtype=np.int64)
-        self.places = np.full((side.num_layers + 1, step.VECTORS), -1, dtype=np.int64)
+        self.places = np.full((side.num_layers + 1, given.VECTORS), -1, dtype=np.int64)
         self._vectors: list[np.ndarray] = []
         self._length = 0
         with torch.no_grad():
@@ -102,7 +102,7 @@ class PackedDecoder:
 
     @property
     def read_bytes(self) -> int:
-        """What is read of them for each step."""
+        """What is read of them for each given."""
         return sum(plan.weight_bytes + plan.scale_bytes for plan in self.plans)
 
     def _planned(self, layers: Coding, head: Coding) -> list[Packed]:
@@ -129,8 +129,8 @@ class PackedDecoder:
         for number, layer in enumerate(decoder.layers):
             self._take_layer(number, layer)
             decoder.layers[number] = nn.Identity()
-        self._note(-1, step.NORM_1, decoder.norm.get_parameter("weight"))
-        self._note(-1, step.BIAS_1, getattr(decoder.norm, "bias", None))
+        self._note(-1, given.NORM_1, decoder.norm.get_parameter("weight"))
+        self._note(-1, given.BIAS_1, getattr(decoder.norm, "bias", None))
         decoder.norm = nn.Identity()
         weight, bias = network.output_projection()
         pack(weight, self.plans[-1], self.memory)
@@ -156,7 +156,7 @@ class PackedDecoder:
         projections = (attention.q_proj, attention.k_proj, attention.v_proj)
         up: tuple[Tensor, Tensor | None] = (ffn.up_proj.weight, ffn.up_proj.bias)
         if isinstance(ffn, GatedModule):
-            width = self.plans[4 * number + step.UP].outputs // 2
+            width = self.plans[4 * number + given.UP].outputs // 2
             biases = None if up[1] is None else _alternating(ffn.gate_proj.bias, ffn.up_proj.bias, width)
             up = (_alternating(ffn.gate_proj.weight, ffn.up_proj.weight, width), biases)
         matrices: list[tuple[Tensor, Tensor | None]] = [
@@ -168,13 +168,13 @@ class PackedDecoder:
         for place, (weight, bias) in enumerate(matrices):
             plan = self.plans[4 * number + place]
             pack(weight, plan, self.memory)
-            self._note(number, step.QKV_BIAS + place, bias, plan.outputs)
-        for name, scale, shift in (("attention", step.NORM_1, step.BIAS_1), ("ffn", step.NORM_2, step.BIAS_2)):
+            self._note(number, given.QKV_BIAS + place, bias, plan.outputs)
+        for name, scale, shift in (("attention", given.NORM_1, given.BIAS_1), ("ffn", given.NORM_2, given.BIAS_2)):
             norm = layer.get_submodule(f"{name}.norm")
             assert isinstance(norm.weight, Tensor)
             self._note(number, scale, norm.weight)
             self._note(number, shift, getattr(norm, "bias", None))
-        for part, place in ((attention.q_norm, step.Q_NORM), (attention.k_norm, step.K_NORM)):
+        for part, place in ((attention.q_norm, given.Q_NORM), (attention.k_norm, given.K_NORM)):
             self._note(number, place, getattr(part, "weight", None))
 
     def _note(self, layer: int, place: int, vector: Tensor | None, size: int = 0) -> None:
@@ -213,20 +213,20 @@ class PackedDecoder:
         """The whole numbers and factors that the compiled step reads; those of a step are still 0."""
         heads, side = self.heads, self.side
         assert heads.head_size and heads.key_value_heads
-        sizes = np.zeros(step.SIZES, dtype=np.int64)
-        sizes[step.LAYERS], sizes[step.HIDDEN] = side.num_layers, self.config.hidden_size
-        sizes[step.HEADS], sizes[step.GROUPS] = heads.count, heads.key_value_heads
-        sizes[step.HEAD], sizes[step.HEAD_PAD] = heads.head_size, padded(heads.head_size)
-        sizes[step.ROTARY] = heads.head_size if isinstance(side.position, Rotary) else 0
-        sizes[step.WINDOW] = side.mask.size if isinstance(side.mask, Window) else 0
-        sizes[step.NORM] = vectors.LAYER_NORM if isinstance(side.norm, LayerNorm) else vectors.RMS_NORM
-        sizes[step.ACTIVATION], sizes[step.GATED] = vectors.ACTIVATIONS.index(side.ffn.activation), self.gated
-        sizes[step.KEPT] = 0 if self.weights.kind == "float32" else 1
-        sizes[step.QK_NORM] = heads.qk_norm is not None
+        sizes = np.zeros(given.SIZES, dtype=np.int64)
+        sizes[given.LAYERS], sizes[given.HIDDEN] = side.num_layers, self.config.hidden_size
+        sizes[given.HEADS], sizes[given.GROUPS] = heads.count, heads.key_value_heads
+        sizes[given.HEAD], sizes[given.HEAD_PAD] = heads.head_size, padded(heads.head_size)
+        sizes[given.ROTARY] = heads.head_size if isinstance(side.position, Rotary) else 0
+        sizes[given.WINDOW] = side.mask.size if isinstance(side.mask, Window) else 0
+        sizes[given.NORM] = vectors.LAYER_NORM if isinstance(side.norm, LayerNorm) else vectors.RMS_NORM
+        sizes[given.ACTIVATION], sizes[given.GATED] = vectors.ACTIVATIONS.index(side.ffn.activation), self.gated
+        sizes[given.KEPT] = 0 if self.weights.kind == "float32" else 1
+        sizes[given.QK_NORM] = heads.qk_norm is not None
         factors = np.zeros(3, dtype=np.float32)
-        factors[step.EPS] = side.norm.eps
-        factors[step.SCALE] = heads.head_size**-0.5 if heads.scale is None else heads.scale
-        factors[step.QK_EPS] = heads.qk_norm.eps if heads.qk_norm else 0.0
+        factors[given.EPS] = side.norm.eps
+        factors[given.SCALE] = heads.head_size**-0.5 if heads.scale is None else heads.scale
+        factors[given.QK_EPS] = heads.qk_norm.eps if heads.qk_norm else 0.0
         return sizes, factors
 
 

@@ -10,24 +10,47 @@ from typing import Any
 import numpy as np
 
 from yuyan.compile import compiled
-from yuyan.kernels.product import OUTPUTS, lay_out, multiply
-from yuyan.kernels.step import add_bias, share, wait
+from yuyan.kernels.pieces import PART, done, pieces_of, share, take, wait
+from yuyan.kernels.product import GROUP, KIND, OUTPUTS, lay_out, multiply
+from yuyan.kernels.step import FEW, some_rows
 from yuyan.kernels.vector import BF16, F32, float_of
+from yuyan.kernels.vectors import add_bias
 
 _F32, _BF16 = F32, BF16
 
 
 @compiled
 def score_rows(
-    thread: Any, barrier: Any, threads: Any, tile: Any, matrix: Any, memory: Any, x: Any, left: Any, bias: Any, out: Any
-) -> Any:
-    """`out` (M, V) = x (M, D) times the head, plus its bias."""
-    mine, end = share(x.shape[0], 1, thread, threads)
-    lay_out(matrix[0], x, mine, end, matrix[3], left)
-    wait(barrier, threads)
-    low, high = share(matrix[OUTPUTS], 64, thread, threads)
-    multiply(tile, matrix, memory, x.shape[0], left, low, high, out.ctypes.data, 4 * out.shape[1])
-    add_bias(out, bias, low, min(high, bias.shape[0]))
+    thread: Any, parts: Any, threads: Any, tile: Any, matrix: Any, memory: Any, x: Any, left: Any, own: Any, bias: Any,
+    out: Any,
+) -> Any:  # fmt: skip
+    """`out` (M, V) = x (M, D) times the head, plus its bias; two parts (yuyan.kernels.pieces)."""
+    ready = _ready(thread, parts, threads, matrix, x, left, own)
+    part, pieces = parts + PART, pieces_of(matrix[OUTPUTS] // 64, threads)
+    piece = take(part, pieces)
+    while piece >= 0:
+        low, high = share(matrix[OUTPUTS], 64, piece, pieces)
+        multiply(tile, matrix, memory, x.shape[0], ready, low, high, out.ctypes.data, 4 * out.shape[1])
+        add_bias(out, bias, low, min(high, bias.shape[0]))
+        done(part)
+        piece = take(part, pieces)
+    wait(part, pieces)
+
+
+@compiled
+def _ready(thread: Any, part: Any, threads: Any, matrix: Any, x: Any, left: Any, own: Any) -> Any:
+    """The rows of x laid out."""
+    if x.shape[0] <= FEW:
+        mine = (own[1][thread], own[2][thread], own[3][thread])
+        lay_out(matrix[KIND], x, 0, x.shape[0], matrix[GROUP], mine)
+        return mine
+    low, high, pieces = some_rows(part, x.shape[0], threads)
+    while high:
+        lay_out(matrix[KIND], x, low, high, matrix[GROUP], left)
+        done(part)
+        low, high, pieces = some_rows(part, x.shape[0], threads)
+    wait(part, pieces)
+    return left
 
 
 @compiled

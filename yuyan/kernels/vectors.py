@@ -94,3 +94,18 @@ def softmax(line: Any, first: Any, last: Any, scale: Any) -> Any:
     for i in range(last, line.shape[0]):
         line[i] = np.float32(0)
     return total
+
+
+@compiled
+def part_of(vectors: Any, start: Any, size: Any) -> Any:
+    """A vector of a layer, or an empty one."""
+    return vectors[0:0] if start < 0 else vectors[start : start + size]
+
+
+@compiled
+def add_bias(out: Any, bias: Any, first: Any, last: Any) -> Any:
+    """Add a bias to the columns `first` to `last` of all rows."""
+    if bias.shape[0]:
+        for m in range(out.shape[0]):
+            for i in range(first, last):
+                out[m, i] += bias[i]
