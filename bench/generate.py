@@ -245,11 +245,12 @@ def make_model(name: str, folder: Path, quick: bool) -> None:
     train_tokenizer(texts, BytePairConfig(vocab_size=8192)).save(folder / "drawn")
     path = folder / "drawn" / "tokenizer.json"  # what the text does not fill is filled with names that no text has
     content = json.loads(path.read_text(encoding="utf-8"))
-    first = 1 + max(*content["model"]["vocab"].values(), *(token["id"] for token in content["added_tokens"]))
-    content["model"]["vocab"] |= {f"[spare{i}]": i for i in range(first, made.config.vocab_size)}
+    names = content["model"]["vocab"]
+    names |= {token["content"]: token["id"] for token in content["added_tokens"]}  # else they move behind the others
+    names |= {f"[spare{i}]": i for i in range(1 + max(names.values()), made.config.vocab_size)}
     path.write_text(json.dumps(content), encoding="utf-8")
     tokenizer = load_tokenizer(folder / "drawn")
-    assert len(tokenizer) == made.config.vocab_size
+    assert len(set(tokenizer.vocabulary)) == len(tokenizer) == made.config.vocab_size
     LanguageModel(read_model(folder / "drawn"), tokenizer, 1024).save(folder / "model")
     (folder / "vocabulary.json").write_text(json.dumps(list(tokenizer.vocabulary)))
 
