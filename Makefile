@@ -20,10 +20,10 @@ demo: install
 	$(BIN)/yuyan demo
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8
 
 test-all: install
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not gpu"
 
 lint: install
 	$(BIN)/ruff format --check .

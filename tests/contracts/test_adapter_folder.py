@@ -45,7 +45,7 @@ def test_a_round_trip_changes_no_score_and_no_adapter(name: str, tmp_path: Path)
     for key, adapter in adapters_of(written).items():
         again = adapters_of(read)[key]
         assert torch.equal(again.down, adapter.down) and torch.equal(again.up, adapter.up)
-        assert again.scale == pytest.approx(adapter.scale) and again.dropout.p == 0.25
+        assert again.scale == pytest.approx(adapter.scale) and again.dropout.rate == 0.25
     assert [n for n, p in read.named_parameters() if p.requires_grad] == [
         n for n, p in written.named_parameters() if p.requires_grad
     ]

@@ -203,7 +203,9 @@ def test_a_network_whose_padding_is_not_robertas_is_not_written_as_roberta(tmp_p
 # ---------------------------------------------------------------- names
 
 
-@pytest.mark.parametrize("change", [Transposed(), TransposedThirds(), Stacked(2), Stacked(3)], ids=str)
+@pytest.mark.parametrize(
+    "change", [Transposed(), TransposedThirds(), Stacked(2), Stacked(3)], ids=["turned", "thirds", "two", "three"]
+)
 @pytest.mark.parametrize("shape", [(12, 12), (12,)])
 def test_a_change_has_an_inverse(change: Transposed | Stacked, shape: tuple[int, ...]) -> None:
     theirs = torch.arange(float(torch.Size(shape).numel())).view(shape)

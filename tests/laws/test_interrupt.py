@@ -67,7 +67,7 @@ LADDER_PHASES = {
     "training the tokenizer": ("yuyan.commands.corpus:train_tokenizer", 1),
     "sharding": ("yuyan.corpus.shard:_Writer.add", 20),
     "counting": ("yuyan.commands.ladder:NGram.fit", 2),
-    "measuring": ("yuyan.commands.ladder:score_documents", 3),
+    "measuring": ("yuyan.commands.ladder:measure", 3),
     "samples": ("yuyan.commands.ladder:samples", 2),
     "the report": ("yuyan.commands.ladder:ladder_page", 1),
 }

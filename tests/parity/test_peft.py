@@ -141,7 +141,7 @@ def test_their_settings(settings: dict[str, Any], bases: Callable[[str], Path], 
     ours = read_model(bases("llama"))
     read_adapter(ours, tmp_path)
     close(our_scores(ours), their_scores(model))
-    assert all(a.dropout.p == settings.get("lora_dropout", 0.0) for a in adapters_of(ours).values())
+    assert all(a.dropout.rate == settings.get("lora_dropout", 0.0) for a in adapters_of(ours).values())
 
 
 @pytest.mark.parametrize(

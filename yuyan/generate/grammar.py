@@ -32,6 +32,7 @@ from yuyan.tokens import Tokenizer
 
 LONGEST_TEXT = 1 << 18  # characters of a schema, an expression, a grammar
 MOST_RULES = 1000  # rules of a grammar, references in a schema
+EXACT = 1 << 53  # up to here every whole number is one of floating point
 MOST_WAYS = 500  # items that the parser holds at one place of the text
 FREE = '\n%llguidance {"no_forcing": true}\n'  # else a text without choice is cut as the tokenizer would cut it alone
 KEPT = 16  # grammars that stay compiled
@@ -183,6 +184,7 @@ def _text(shape: Shape) -> str:
         schema = json.loads(shape.content) if isinstance(shape.content, str) else shape.content
         schema = {} if schema is True else schema
         _check_counts(schema)
+        _check_numbers(schema)
         text = json.dumps({**schema, "x-guidance": JSON_OPTIONS} if isinstance(schema, dict) else schema)
     except RecursionError:
         raise InputError("schema: nested too deeply") from None
@@ -211,6 +213,14 @@ def _check_counts(schema: object) -> None:
     for key, part in schema.items():
         if key not in ("const", "enum", "default", "examples"):
             _check_counts(part)
+
+
+def _check_numbers(schema: object) -> None:
+    """The library holds numbers in 64 bits of floating point, and would write the nearest one."""
+    if isinstance(schema, int) and abs(schema) > EXACT:
+        raise InputError(f"schema: not supported: the whole number {schema}, beyond 2^53; write it as a string")
+    for part in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        _check_numbers(part)
 
 
 def _check_size(text: str, name: str) -> None:

@@ -191,7 +191,7 @@ def _config(model: NetworkModule, layers: Layers, pairs: Mapping[str, _Pair], sa
         "lora_alpha": _number(usual[1]),
         "rank_pattern": {name: rank for name, (rank, _) in other.items()},
         "alpha_pattern": {name: _number(alpha) for name, (_, alpha) in other.items()},
-        "lora_dropout": next(iter(adapters_of(model).values())).dropout.p,
+        "lora_dropout": next(iter(adapters_of(model).values())).dropout.rate,
         "target_modules": layers.shortened(list(pairs)),
         "modules_to_save": saved or None,
         "fan_in_fan_out": any(layers.is_transposed(name) for name in pairs),

@@ -148,7 +148,7 @@ leaves = st.one_of(
     st.lists(st.one_of(st.integers(-9, 9), st.booleans(), st.text("ab狐\n", max_size=3), st.none()), min_size=1, max_size=4).map(
         lambda values: {"enum": values}
     ),
-    st.one_of(st.integers(), st.text(max_size=3), st.lists(st.booleans(), max_size=2)).map(lambda value: {"const": value}),
+    st.one_of(st.integers(-(2**53), 2**53), st.text(max_size=3), st.lists(st.booleans(), max_size=2)).map(lambda value: {"const": value}),
     st.sampled_from(["date", "time", "ipv4", "uuid"]).map(lambda name: {"type": "string", "format": name}),
     st.just({"$ref": "#/$defs/shared"}),
 )  # fmt: skip
@@ -267,6 +267,7 @@ REFUSED = [
     ({"schema": {"type": "object", "required": ["a"], "minProperties": 2}}, '"minProperties" above 1'),
     ({"schema": {"type": "strin"}}, "schema: .*strin"),
     ({"schema": False}, "schema: false accepts nothing"),
+    ({"schema": {"properties": {"a": {"enum": [1, 9007199254740993]}}}}, "number 9007199254740993, beyond"),
     ({"schema": {"type": "integer", "minimum": 5, "maximum": 2}}, "schema: Unsatisfiable"),
     ({"schema": {"$ref": "http://example.com/x"}}, "example.com"),
     ({"schema": {"type": "string", "pattern": "(?=a)"}}, "schema: look-around"),
