@@ -42,6 +42,7 @@ ERRORS = [
     Planted("packed: what is forgotten is still seen", "generate/fast.py", "self.slots.lengths[slot] -= feed.forget", "self.slots.lengths[slot] -= 0", (FAST,)),
     Planted("packed: gate and value change places", "generate/packed.py", "enumerate((gate, up))", "enumerate((up, gate))", (FAST,)),
     Planted("packed: window one too wide", "kernels/attention.py", "begin = 0 if sizes[WINDOW] == 0 else max(0, seen - sizes[WINDOW])", "begin = 0 if sizes[WINDOW] == 0 else max(0, seen - sizes[WINDOW] - 1)", (FAST,)),
+    Planted("packed: columns between two threads are left out", "kernels/pieces.py", "units * (piece + 1) // pieces * unit)", "(units * (piece + 1) // pieces - (piece + 1 < pieces)) * unit)", (FAST,)),
     Planted("packed: scales rounded down", "kernels/pack.py", "(scales + 0xFFFF) & ~0xFFFF", "scales & ~0xFFFF", (PRODUCT,)),
     Planted("packed: the sum that makes weights signed", "kernels/product.py", "-weight * total", "weight * total", (PRODUCT,)),
     Planted("mean of means", "train/step.py", "loss.total.sum().backward()", "(loss.total.sum() / loss.count.sum()).backward()", (CUT,)),

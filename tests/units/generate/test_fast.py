@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -158,6 +159,44 @@ def test_threads_change_nothing(weights: str) -> None:
     one = scores_of(FastForward(packed("llama", weights)))
     torch.set_num_threads(3)
     assert torch.equal(scores_of(FastForward(packed("llama", weights))), one)
+
+
+class _LatePool:
+    """A pool on a machine so busy that its thread runs only when it is told to."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[Future[None], Callable[[int], None], int]] = []
+
+    def submit(self, work: Callable[[int], None], number: int) -> Future[None]:
+        self.jobs.append((Future(), work, number))
+        return self.jobs[-1][0]
+
+    def run(self) -> None:
+        for future, work, number in self.jobs:
+            work(number)
+            future.set_result(None)
+        self.jobs = []
+
+
+class _LateForward(FastForward):
+    """Its second thread reads a pass when the first has done all of it."""
+
+    comes = True
+
+    def score(self, hidden: torch.Tensor) -> torch.Tensor:
+        if self.comes:
+            cast(_LatePool, self._pool).run()
+        return super().score(hidden)
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_thread_that_comes_late_or_never_changes_nothing(comes: bool) -> None:
+    one = scores_of(FastForward(packed("llama", "int8")))
+    torch.set_num_threads(2)
+    late = _LateForward(packed("llama", "int8"))
+    late._pool, late.comes = cast(ThreadPoolExecutor, _LatePool()), comes
+    assert torch.equal(scores_of(late), one)
+    assert bool(cast(_LatePool, late._pool).jobs)
 
 
 def test_a_long_text_is_read_in_passes() -> None:
