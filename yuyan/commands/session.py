@@ -42,6 +42,7 @@ from yuyan.store import (
 )
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.train import CLOCKS, Average, Learner, PlainStep, State, Update, parameter_kinds, resolve
+from yuyan.train.allocator import give_back_pages
 from yuyan.train.checkpoint import Saver, Snapshot
 from yuyan.train.recompute import recompute_blocks
 from yuyan.train.state import stored_threads
@@ -217,6 +218,8 @@ class Session:
         self.last_saved = time.monotonic()
         if self.step_saved == self.state.step:
             return
+        if isinstance(self.corpus, TaskCorpus):  # whose batches differ in length
+            give_back_pages()
         self.saver.begin(partial(self._write, self.state.snapshot(copy=not wait), self.state.step))
         if wait:
             self.saver.finish()

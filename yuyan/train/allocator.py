@@ -1,7 +1,8 @@
 """Keep freed memory instead of giving it back to the system after every tensor.
 
 With glibc's defaults each large tensor is mapped and its pages faulted in anew; a training step loses about a fifth of its
-time there. Raising three thresholds costs nothing but memory that the next step would ask for again.
+time there. Raising three thresholds costs nothing but memory that the next step would ask for again. Where batches differ in
+length the freed pieces do not fit the next tensors, and more and more is held: then free pages are given back now and then.
 """
 
 from __future__ import annotations
@@ -11,6 +12,16 @@ import os
 import sys
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # malloc.h of glibc
+
+
+def give_back_pages() -> bool:
+    """Give the system the pages in which nothing is held any more; False where the C library is another one."""
+    if sys.platform != "linux":
+        return False
+    try:
+        return bool(ctypes.CDLL("libc.so.6").malloc_trim(0))
+    except (OSError, AttributeError):
+        return False
 
 
 def keep_freed_memory() -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,24 @@ def test_a_pair_needs_both(network: NetworkModule) -> None:
     trained = fits(Pair(network, Gpt(hidden_size=64, num_layers=2, num_heads=2).build(512, seed=1), frozen=False), free)
     assert 0 < trained <= fits(network, free) // 2
     assert fits(network, free, texts=2) == fits(network, free) // 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another C library")
+def test_pages_that_hold_nothing_are_given_back() -> None:
+    """In a process of its own: pieces between which something small stays are freed, and the system gets their pages."""
+    code = """if True:
+        import torch
+        from yuyan.train.allocator import give_back_pages, keep_freed_memory
+        from yuyan.train.room import used_memory
+        assert keep_freed_memory()
+        kept = [(torch.ones(1 << 20), bytearray(600)) for _ in range(100)]
+        full = used_memory()
+        kept = [small for _, small in kept]
+        before = used_memory()
+        give_back_pages()
+        print(full, before, used_memory())
+    """
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    full, before, after = map(int, found.stdout.split())
+    assert before > full - (100 << 20), "kept, as it should be"
+    assert after < full - (300 << 20)
