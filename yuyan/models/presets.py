@@ -143,7 +143,7 @@ def _bert(model: Bert | Electra, vocab_size: int, embedding_size: int | None, he
 
 class T5(Config):
     """An encoder and a decoder in T5's layout (Raffel et al. 2020): relative positions, RMSNorm before each part, the
-    gated feed-forward of its version 1.1 (Shazeer 2020), scores by the embedding's weights as in version 1.0."""
+    gated feed-forward and the scores with a table of their own of its version 1.1 (Shazeer 2020)."""
 
     kind: Literal["t5"] = "t5"
     hidden_size: int = Field(128, gt=0)
@@ -156,12 +156,12 @@ class T5(Config):
     """Attention heads in each block."""
     intermediate_size: int | None = Field(None, gt=0)
     """Width of the feed-forward layer; by default 8/3 of the hidden size, rounded up to a multiple of 64."""
-    tied: bool = True
-    """Whether the scores use the embedding's weights."""
+    tied: bool = False
+    """Whether the scores use the embedding's weights, as in version 1.0; learns more slowly."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of each part's output that is dropped while training, of the attention weights, and inside the feed-forward."""
-    initialisation: Initialisation = Initialisation()
-    """How the weights start."""
+    initialisation: Initialisation | None = None
+    """How the weights start; by default with a deviation of 1 / sqrt(hidden size)."""
 
     @config_errors("model")
     def network(self, vocab_size: int) -> Network:
@@ -184,7 +184,8 @@ class T5(Config):
 
     def build(self, vocab_size: int, seed: int) -> NetworkModule:
         """A network with fresh weights."""
-        return self.network(vocab_size).build(seed, self.initialisation)
+        start = self.initialisation or Initialisation(std=self.hidden_size**-0.5)
+        return self.network(vocab_size).build(seed, start)
 
 
 class Custom(Config):
