@@ -214,6 +214,7 @@ ERRORS = [
     Planted("the gradient drops other numbers", "nn/drop.py", "_Dropout.apply(d_out, ctx.rate, ctx.seed)", "_Dropout.apply(d_out, ctx.rate, ctx.seed + 1)", ("units/nn/test_drop.py",)),
     Planted("each row drops the same", "nn/kernels.py", "np.uint32(np.uint32(n) * np.uint32(len(given)))", "np.uint32(0)", ("units/nn/test_drop.py",)),
     Planted("dropout without its scale", "nn/kernels.py", "down(up(given[v]) * scale) if h >= limit", "given[v] if h >= limit", ("units/nn/test_drop.py",)),
+    Planted("queries without a scale take whole steps", "train/optimizer/groups.py", "rates.layer_decay**kind.depth * kind.scale", "rates.layer_decay**kind.depth", ("units/train/test_layers_rates.py",)),
     Planted("draws without the correction for their proposal", "nn/sampled_softmax.py", ".float() + drawn.log_weight", ".float()", ("units/nn/test_sampled_softmax.py",)),
     Planted("the next class of an adaptive softmax", "nn/head.py", "self.bounds[1] + group - 1", "self.bounds[1] + group - 2", ("units/nn/test_adaptive_head.py",)),
     Planted("a class without its own share", "nn/head.py", "inside + first[..., self.bounds[1] + number, None]", "inside", ("units/nn/test_adaptive_head.py",)),

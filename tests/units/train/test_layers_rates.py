@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from yuyan.models.network import Network
 from yuyan.models.presets import Bert
 from yuyan.models.surgery import give_labels
+from yuyan.nn.attention import Heads
+from yuyan.nn.ffn import Gated
 from yuyan.nn.head import LabelHead
+from yuyan.nn.norm import RMSNorm
+from yuyan.nn.stack import Stack
 from yuyan.tasks import Classify
 from yuyan.tokens import train_tokenizer
 from yuyan.tokens.train import CharConfig
@@ -67,3 +72,28 @@ def test_blocks_are_trained_one_after_the_other(step: int) -> None:
     for layer in range(LAYERS):
         assert any(f"layers.{layer}." in name for name in moved) == (step >= 20 * (LAYERS - layer))
     assert "model.head.output.weight" in moved and not any("embedding" in name for name in moved)
+
+
+def test_queries_of_an_attention_without_a_scale_learn_as_if_it_had_one() -> None:
+    """T5's scores are q k, others' q k / sqrt(K): the same network, and after the same AdamW steps still the same."""
+    torch.manual_seed(4)
+    plain = Stack(num_layers=1, heads=Heads(count=2, head_size=16), norm=RMSNorm(), ffn=Gated(intermediate_size=16))
+    bare = plain.model_copy(update={"heads": Heads(count=2, head_size=16, scale=1.0)})
+    one, other = (Network(vocab_size=20, hidden_size=32, decoder=stack).build(0) for stack in (plain, bare))
+    with torch.no_grad():
+        for name, parameter in other.named_parameters():
+            parameter.copy_(one.state_dict()[name] * (0.25 if "q_proj" in name else 1.0))
+    ids = torch.randint(0, 20, (4, 9))
+    for model in (one, other):
+        optimizer = AdamW(lr=3e-3, weight_decay=0.3, eps=1e-12).build(
+            dict(model.named_parameters()), parameter_kinds(model)
+        )
+        for _ in range(8):
+            optimizer.zero_grad()
+            model.token_losses(model.decode(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()).sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(other.decode(ids), one.decode(ids), rtol=1e-3, atol=1e-4)
+    moved = one.state_dict()["decoder.layers.0.attention.inner.q_proj.weight"]
+    torch.testing.assert_close(
+        other.state_dict()["decoder.layers.0.attention.inner.q_proj.weight"], moved / 4, rtol=1e-3, atol=1e-5
+    )

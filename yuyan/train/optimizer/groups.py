@@ -15,6 +15,7 @@ from torch import nn
 from yuyan.config import Config
 from yuyan.models.cost import GATES, ParameterKind
 from yuyan.models.cost import parameter_kinds as parts_of
+from yuyan.nn.attention import Attention
 from yuyan.nn.embed import EmbeddingModule
 from yuyan.nn.stack import StackModule
 
@@ -30,6 +31,9 @@ class Kind(NamedTuple):
     """How many matrices lie in it, one above the other: the gates of a recurrent cell."""
     depth: int = 0
     """Blocks between it and the scores: 0 in the last block and the head, as many as there are blocks in the embedding."""
+    scale: float = 1.0
+    """What its rate is multiplied by: queries of an attention without a scale (T5) take steps as small as a scale of
+    1 / sqrt(K) would make them, or their scores run away (Yang et al. 2022, appendix B, on parameters that are a multiple)."""
 
 
 class Rates(Config):
@@ -57,8 +61,21 @@ def parameter_kinds(module: nn.Module) -> dict[str, Kind]:
         if isinstance(owner, nn.RNNBase):
             blocks = GATES.get(owner.mode.lower(), 1)
             gates |= {id(parameter): blocks for parameter in owner.parameters() if parameter.ndim == 2}
-    parts, depths = parts_of(module), _depths(module)
-    return {name: Kind(parts[name], gates.get(id(p), 1), depths.get(id(p), 0)) for name, p in module.named_parameters()}
+    parts, depths, scales = parts_of(module), _depths(module), _scales(module)
+    return {
+        name: Kind(parts[name], gates.get(id(p), 1), depths.get(id(p), 0), scales.get(id(p), 1.0))
+        for name, p in module.named_parameters()
+    }
+
+
+def _scales(module: nn.Module) -> dict[int, float]:
+    """The scale of each parameter, by its id, where that is not 1."""
+    return {
+        id(parameter): part.head_size**-0.5 / part.config.scale
+        for part in module.modules()
+        if isinstance(part, Attention) and part.config.scale is not None
+        for parameter in part.q_proj.parameters()
+    }
 
 
 def _depths(module: nn.Module) -> dict[int, int]:
@@ -95,10 +112,10 @@ def groups_of(
     return [
         {
             "params": found[kind], "part": kind.part, "blocks": kind.blocks,
-            "lr": lr * getattr(rates, kind.part) * rates.layer_decay**kind.depth,
-            "weight_decay": weight_decay if kind.part in DECAYED else 0.0, "starts": _starts(kind, rates, deepest),
+            "lr": lr * getattr(rates, kind.part) * rates.layer_decay**kind.depth * kind.scale,
+            "weight_decay": weight_decay / kind.scale if kind.part in DECAYED else 0.0, "starts": _starts(kind, rates, deepest),
         }
-        for kind in sorted(found, key=lambda kind: (PARTS.index(kind.part), kind.blocks, kind.depth))
+        for kind in sorted(found, key=lambda kind: (PARTS.index(kind.part), kind.blocks, kind.depth, -kind.scale))
     ]  # fmt: skip
 
 
