@@ -1,7 +1,9 @@
 """The parts of a run's records: read from the files and divided once, kept in the run, and the same when it goes on.
 
-with publish_parts(place, files, records, line)     train.jsonl, validation.jsonl, test.jsonl, records.json
-parts_place(data, folder, write)                    where they lie, after a look whether the files are still the same
+read_parts, divided     from files to parts
+write_parts             train.jsonl, validation.jsonl, test.jsonl, records.json
+kept_parts              all of it, or what lies there already, after a look whether the files are still the same
+stored_parts            what a run keeps, as it is
 """
 
 from __future__ import annotations
@@ -48,6 +50,22 @@ def kept_parts(
     names = _described(place)["records"]
     found = {name: read(place / f"{name}.jsonl") for name in names}
     _check_parts(folder, place, names)
+    return found
+
+
+def stored_parts(place: Path, record: Callable[[dict[str, Any]], R]) -> dict[str, list[R]]:
+    """The records of each part that lie in `place`. Raises DataError for a damaged line."""
+    return {name: stored_records(place / f"{name}.jsonl", record) for name in _described(place)["records"]}
+
+
+def stored_records(file: Path, record: Callable[[dict[str, Any]], R]) -> list[R]:
+    """The records of a part, each made of what its line holds. Raises DataError for a damaged line."""
+    found = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n")[:-1], 1):
+        try:
+            found.append(record(json.loads(line)))
+        except ValueError as error:
+            raise DataError(f"{file}:{number}: damaged: {error}") from None
     return found
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from yuyan.commands.overlap import key_of
-from yuyan.commands.parts import FILE, write_parts
+from yuyan.commands.parts import FILE, stored_parts, write_parts
 from yuyan.commands.run import RunConfig, open_run, read_run_config
 from yuyan.commands.train import train_command
 from yuyan.config import Config, to_yaml
@@ -30,7 +30,7 @@ from yuyan.console import progress, say, table
 from yuyan.errors import ConfigError, DataError, InputError, Interrupted
 from yuyan.evaluate.wording import terminal_name
 from yuyan.models.network import NetworkModule
-from yuyan.store import exclusive, read_lines, write_text
+from yuyan.store import exclusive, write_text
 from yuyan.tasks import Classify, Tag
 from yuyan.tasks.base import Task
 from yuyan.tasks.classify import Verdict
@@ -109,8 +109,7 @@ def _parts(config: RunConfig, run: Path) -> dict[str, list[Any]]:
     if not (place / FILE).is_file():
         raise InputError(f"{run}: its records are not here (data/{FILE})")
     assert config.task is not None
-    names = json.loads((place / FILE).read_text(encoding="utf-8"))["records"]
-    return {name: [config.task.record(row) for row in read_lines(place / f"{name}.jsonl")] for name in names}
+    return stored_parts(place, config.task.record)
 
 
 def _with_data(config: RunConfig, place: Path) -> RunConfig:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from yuyan.commands.overlap import Seen, say_overlap
-from yuyan.commands.parts import FILE
+from yuyan.commands.parts import FILE, stored_records
 from yuyan.config import load_config
 from yuyan.console import progress, say, table
 from yuyan.errors import DataError, InputError
@@ -53,7 +53,7 @@ def _training_records(model_path: Path, task: Task) -> list[Any] | None:
     part = folder / "data" / "train.jsonl"
     if not (folder / "data" / FILE).is_file() or not part.is_file():
         return None
-    return [task.config.record(json.loads(line)) for line in part.read_text(encoding="utf-8").split("\n")[:-1]]
+    return stored_records(part, task.config.record)
 
 
 # ---------------------------------------------------------------- evaluate

@@ -10,7 +10,15 @@ from typing import Any
 
 from yuyan.commands.companion import planned_network
 from yuyan.commands.overlap import say_overlap
-from yuyan.commands.parts import divided, kept_parts, language_of, read_parts, tokenizer_for, write_parts
+from yuyan.commands.parts import (
+    divided,
+    kept_parts,
+    language_of,
+    read_parts,
+    stored_records,
+    tokenizer_for,
+    write_parts,
+)
 from yuyan.commands.run import RunConfig
 from yuyan.commands.settings import RunData
 from yuyan.console import say, table, warn
@@ -124,19 +132,13 @@ def _parts(config: RunConfig, task: TaskConfig, folder: Path) -> tuple[TaskConfi
         nonlocal task
         task = _write(config.data, task, place)
 
-    parts = kept_parts(
-        config.data, folder, write, lambda file: [task.record(json.loads(line)) for line in _lines(file)]
-    )
+    parts = kept_parts(config.data, folder, write, lambda file: stored_records(file, task.record))
     return task, parts
 
 
 def together(record: Any) -> str:
     """Records with the same one go to the same part."""
     return record.group if isinstance(record, Dialogue) else str(record.text)
-
-
-def _lines(file: Path) -> list[str]:
-    return file.read_text(encoding="utf-8").split("\n")[:-1]
 
 
 def _write(data: RunData, task: TaskConfig, place: Path) -> TaskConfig:

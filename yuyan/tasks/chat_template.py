@@ -244,13 +244,6 @@ def with_template(tokenizer: Tokenizer, source: str) -> Tokenizer:
     return Tokenizer(tokenizer.content, {**tokenizer.settings, TEMPLATE: source, "split_special_tokens": False})
 
 
-def with_marks(tokenizer: Tokenizer, name: str) -> Tokenizer:
-    """A tokenizer that nothing was trained with yet, with the control tokens of a template of ours; the last one becomes
-    the end mark, which is where other programs stop.
-    """
-    return tokenizer.with_control(MARKS[name]) if MARKS[name] else tokenizer
-
-
 def plain_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
     """As JSON has them."""
     return [message._asdict() for message in messages]
