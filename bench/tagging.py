@@ -16,6 +16,7 @@ sentences, to see that all of it works.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import io
 import json
 import os
@@ -234,6 +235,9 @@ def _shape(word: str) -> str:
 
 def parts(data: Set, folder: Path, epochs: int) -> dict[str, Callable[[], Result]]:
     field_of = {"conditional random field": lambda: field(data)}
+    if importlib.util.find_spec("pycrfsuite") is None:
+        print("no conditional random field: pip install python-crfsuite", file=sys.stderr)
+        field_of = {}
     if data.budget is not None:
         return {"ours, from nothing": lambda: ours(data, folder, epochs), **field_of}
     return {
