@@ -39,11 +39,11 @@ def compile_blocks(blocks: list[nn.Module], backend: str = "inductor") -> Callab
         raise ConfigError("train.compile: the network has no attention blocks, which are what is compiled")
     before = [block.forward for block in blocks]
     for block in blocks:
-        block.forward = _Block(block, backend)  # type: ignore[method-assign]
+        block.forward = _Block(block, backend)
 
     def undo() -> None:
         for block, forward in zip(blocks, before, strict=True):
-            block.forward = forward  # type: ignore[method-assign]
+            block.forward = forward
 
     return undo
 

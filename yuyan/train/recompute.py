@@ -23,5 +23,5 @@ def recompute_blocks(module: nn.Module) -> int:
     """From now on the blocks of `module` are computed again in the backward pass; how many there are."""
     blocks = blocks_of(module)
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     return len(blocks)
