@@ -148,8 +148,8 @@ def bf16() -> bool:
     return resolve("auto", torch.device("cpu")) is torch.bfloat16
 
 
-def counted(data: Set) -> dict[str, float]:
-    """TF-IDF of words and pairs of words, logistic regression."""
+def counted(data: Set, analyzer: str = "word") -> dict[str, float]:
+    """TF-IDF of words (or characters) and pairs of them, logistic regression."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -157,7 +157,8 @@ def counted(data: Set) -> dict[str, float]:
     inside = [(text, label) for text, label in data.test if label != data.outside]
     started = time.process_time()
     model = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10, max_iter=500)
+        TfidfVectorizer(analyzer=analyzer, ngram_range=(1, 2), sublinear_tf=True),
+        LogisticRegression(C=10, max_iter=500),
     )
     model.fit([text for text, _ in data.train], [label for _, label in data.train])
     score = model.score([text for text, _ in inside], [label for _, label in inside])
