@@ -74,7 +74,7 @@ class Session:
         self.context = readable_context(network.config, config.train.context)
         self.parameters = sum(p.numel() for p in network.parameters())
         self.dtype = resolve(config.train.precision, torch.device("cpu"))
-        note(folder, parameters=self.parameters)
+        note(folder, parameters=self.parameters, language=corpus.language)
         self.objective: Objective = task or config.objective.build(corpus.tokenizer)
         self.model = with_companion(config, network, corpus.tokenizer, folder)
         texts = 2 if isinstance(config.objective, Preference) else 1  # one that is liked, one that is not
