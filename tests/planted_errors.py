@@ -37,17 +37,18 @@ POWER, STEP = "units/test_power_loss.py", "units/train/test_step.py"
 PARITY = "parity/test_transformers.py"
 FAMILIES, FOLDERS = "contracts/test_families.py", "contracts/test_folders.py"
 FAST, PRODUCT = "units/generate/test_fast.py", "units/kernels/test_product.py"
+LANES = "units/kernels/test_lanes.py"
 ERRORS = [
     Planted("packed: a split row shares its slot", "generate/fast.py", "slot = self.slots.copy(slot)", "slot = slot", (FAST,)),
     Planted("packed: what is forgotten is still seen", "generate/fast.py", "self.slots.lengths[slot] -= feed.forget", "self.slots.lengths[slot] -= 0", (FAST,)),
     Planted("packed: gate and value change places", "generate/packed.py", "enumerate((gate, up))", "enumerate((up, gate))", (FAST,)),
-    Planted("packed: window one too wide", "kernels/attention.py", "begin = 0 if sizes[WINDOW] == 0 else max(0, seen - sizes[WINDOW])", "begin = 0 if sizes[WINDOW] == 0 else max(0, seen - sizes[WINDOW] - 1)", (FAST,)),
+    Planted("packed: window one too wide", "kernels/attention.py", "begin = 0 if window == 0 else max(0, seen - window)", "begin = 0 if window == 0 else max(0, seen - window - 1)", (FAST,)),
     Planted("packed: columns between two threads are left out", "kernels/pieces.py", "units * (piece + 1) // pieces * unit)", "(units * (piece + 1) // pieces - (piece + 1 < pieces)) * unit)", (FAST,)),
     Planted("packed: scales rounded down", "kernels/pack.py", "(scales + 0xFFFF) & ~0xFFFF", "scales & ~0xFFFF", (PRODUCT,)),
     Planted("packed: the sum that makes weights signed", "kernels/product.py", "-weight * total", "weight * total", (PRODUCT,)),
-    Planted("looks are compiled too", "train/compile.py", "fast = self.block.training and torch.is_grad_enabled()", "fast = True", ("laws/test_compiled.py",)),
-    Planted("compiled even where it is slower", "train/compile.py", "not measure or seconds * WORTH", "not measure or seconds", ("laws/test_compiled.py",)),
-    Planted("more accuracy is called worse", "commands/compare.py", "(value > 0) == higher", "value < 0", ("units/commands/test_runs.py",)),
+    Planted("packed: bfloat16 cut off instead of rounded", "kernels/lanes.py", "builder.add(builder.add(bits, code.words_of(0x7FFF)), odd)", "bits", (LANES,)),
+    Planted("packed: a value wipes out its neighbour", "kernels/lanes.py", "kept = builder.not_(builder.shl(code.words_of(0xFFFF), by))", "kept = code.words_of(0)", (LANES, FAST)),
+    Planted("packed: rows of others overwritten", "kernels/lanes.py", "_store_real(builder, line, here, real)", "_store_real(builder, line, here, None)", (LANES,)),
     Planted("mean of means", "train/step.py", "loss.total.sum().backward()", "(loss.total.sum() / loss.count.sum()).backward()", (CUT,)),
     Planted("a trial under way is forgotten", "commands/tune.py", "states=(TrialState.RUNNING,)", "states=(TrialState.WAITING,)", ("units/commands/test_tune.py",)),
     Planted("trials that fall behind go on", "commands/tune.py", "if fresh and trial.should_prune():", "if False:", ("units/commands/test_tune.py",)),

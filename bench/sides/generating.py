@@ -157,10 +157,12 @@ def vocabulary(folder: Path) -> int:
     return len(json.loads((folder / "vocabulary.json").read_text()))
 
 
-def prompts_of(folder: Path, batch: int) -> list[list[int]]:
+def prompts_of(folder: Path, batch: int, turn: int) -> list[list[int]]:
+    """New ones in every turn: an engine that keeps what it has read would not read them again."""
     import numpy as np
 
-    found: list[list[int]] = np.random.default_rng(batch).integers(100, vocabulary(folder), (batch, PROMPT)).tolist()
+    drawn = np.random.default_rng((batch, turn)).integers(100, vocabulary(folder), (batch, PROMPT))
+    found: list[list[int]] = drawn.tolist()
     return found
 
 
@@ -169,9 +171,10 @@ def child(system: str, folder: Path, precision: str, threads: int, batches: list
     generate, read = ENGINES[system](folder, precision, threads, max(batches))
     rows = []
     for batch in batches:
-        prompts, count = prompts_of(folder, batch), new_tokens(batch, quick)
+        count = new_tokens(batch, quick)
         walls, processors, tokens = [], [], []
         for turn in range(2 if quick else 3):
+            prompts = prompts_of(folder, batch, turn)
             wall, processor = time.perf_counter(), time.process_time()
             tokens = generate(prompts, count)
             if turn:

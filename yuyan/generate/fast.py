@@ -25,7 +25,7 @@ from yuyan.kernels.pack import PANEL
 from yuyan.kernels.product import ROW_BLOCK
 from yuyan.kernels.vector import tile_address
 
-AT_ONCE = 480  # tokens of one pass: enough for fast products, and few enough for their numbers to stay in the cache
+AT_ONCE = 96  # tokens of one pass: enough for fast products, and few enough for their numbers to stay in the cache
 GROWTH = 64
 
 
@@ -291,7 +291,9 @@ class _Room:
         self.scratch = (
             np.zeros((threads, ROW_BLOCK * width), np.int32),
             np.zeros((threads, ROW_BLOCK * width), np.float32),
-            np.zeros((threads, ROW_BLOCK * (size + 1)), np.float32),
+            np.zeros((threads, ROW_BLOCK * size), np.float32),
+            np.zeros((threads, ROW_BLOCK * size), np.int32),
+            np.zeros((threads, ROW_BLOCK), np.float32),
         )
 
 

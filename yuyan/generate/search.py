@@ -262,7 +262,7 @@ class LineSearch:
         events: list[Event] = []
         for place in range(len(scores)):
             ruled = line.scores(scores[place])
-            if bool((ruled == FORBIDDEN).all()):
+            if bool(ruled.amax() == FORBIDDEN):
                 return [*events, line.finish("forbidden")]
             if place < len(guesses):
                 token, kept = self._check(ruled, guesses[place], line.generator)

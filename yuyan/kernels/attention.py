@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from yuyan.compile import compiled
+from yuyan.kernels import lanes
+from yuyan.kernels.code import LANES
 from yuyan.kernels.given import (
     COUNT,
     FIRST,
@@ -25,163 +25,153 @@ from yuyan.kernels.given import (
     PAST,
     Q_NORM,
     QK_EPS,
-    QK_NORM,
     ROOM,
     ROTARY,
-    SCALE,
     SLOT,
     TILE,
     WINDOW,
 )
-from yuyan.kernels.product import ROW_BLOCK, rounded
-from yuyan.kernels.vector import BF16, ROWS, WIDE, ask_for, bits_of, call_tile
-from yuyan.kernels.vectors import RMS_NORM, normed, part_of, softmax, turn
+from yuyan.kernels.product import ROW_BLOCK, spread
+from yuyan.kernels.vector import BF16, ROWS, WIDE, ask_for, call_tile
+from yuyan.kernels.vectors import RMS_NORM, normed, part_of
 
 _BF16 = BF16
 
-
-@compiled
-def keep(
-    sizes: Any, factors: Any, layer: Any, at: Any, vectors: Any, row: Any, group: Any, work: Any, kept: Any, turns: Any
-) -> Any:
-    """Norm and turn the queries and keys of one group in place, and keep keys and values where their row has its slot."""
-    cos, sin = turns
-    heads, groups, size = sizes[HEADS], sizes[GROUPS], sizes[HEAD]
-    together = heads // groups
-    for m in range(row[FIRST], row[FIRST] + row[COUNT]):
-        place = row[PAST] + m - row[FIRST]
-        for each in range(together + 1):  # the queries of the group, then its key
-            head = group * together + each if each < together else heads + group
-            start = head * size
-            if sizes[QK_NORM]:
-                weight = part_of(vectors, at[Q_NORM] if each < together else at[K_NORM], size)
-                own = work[m, start : start + size]
-                normed(RMS_NORM, own, size, factors[QK_EPS], weight, vectors[0:0], own)
-            if sizes[ROTARY]:
-                turn(work[m], start, sizes[ROTARY], cos[place], sin[place])
-        start = (heads + group) * size
-        _keep_key(sizes, layer, row, group, place, work[m, start : start + size], kept)
-        start += groups * size
-        _keep_value(sizes, layer, row, group, place, work[m, start : start + size], kept)
+WORK, WORK_ROW, WIDE_AT, WIDE_ROW, KEYS, VALUES, BYTES, COSINES, SINES, TURN, WORDS, SCORES, MADE, NEAR, SUMS = range(
+    15
+)
+"""Of what `addresses` gives, in bytes: rows of `work` and `wide`, keys and values, of which a slot's group takes BYTES,
+cosines and sines of a place, and a thread's own room: words laid out, scores, what is made of values, rows, sums."""
 
 
 @compiled
-def _keep_key(sizes: Any, layer: Any, row: Any, group: Any, place: Any, source: Any, kept: Any) -> Any:
-    """One key as a column of B."""
-    if sizes[KEPT] == _BF16:
-        halves = kept[2][layer, row[SLOT], group, place // 16]
-        for k in range(sizes[HEAD]):
-            halves[k >> 1, 2 * (place & 15) + (k & 1)] = np.int16(rounded(source[k]))
-    else:
-        whole = kept[0][layer, row[SLOT], group, place // 16]
-        for k in range(sizes[HEAD]):
-            whole[k, place & 15] = bits_of(source[k])
-
-
-@compiled
-def _keep_value(sizes: Any, layer: Any, row: Any, group: Any, place: Any, source: Any, kept: Any) -> Any:
-    """One value as a row of B."""
-    if sizes[KEPT] == _BF16:
-        halves = kept[3][layer, row[SLOT], group, :, place >> 1]
-        for k in range(sizes[HEAD]):
-            halves[k >> 4, 2 * (k & 15) + (place & 1)] = np.int16(rounded(source[k]))
-    else:
-        whole = kept[1][layer, row[SLOT], group, :, place]
-        for k in range(sizes[HEAD]):
-            whole[k >> 4, k & 15] = bits_of(source[k])
-
-
-@compiled
-def attend(
-    thread: Any,
-    sizes: Any,
-    factors: Any,
-    layer: Any,
-    row: Any,
-    group: Any,
-    work: Any,
-    wide: Any,
-    kept: Any,
-    scratch: Any,
-) -> Any:
-    """The attention of all new tokens of a row, in the heads of one group, to `wide`."""
-    size, padded = sizes[HEAD], sizes[HEAD_PAD]
-    together = sizes[HEADS] // sizes[GROUPS]
+def addresses(thread: Any, sizes: Any, layer: Any, work: Any, wide: Any, kept: Any, turns: Any, scratch: Any) -> Any:
+    """Where everything stands. Numba counts who holds an array whenever one is handed on, which for a head takes longer
+    than its attention; numbers are handed on for nothing."""
     depth = 2 if sizes[KEPT] == _BF16 else 1
-    keys, values = kept[0][layer, row[SLOT], group], kept[1][layer, row[SLOT], group]
-    words, scores, out = scratch[0][thread], scratch[1][thread], scratch[2][thread]
+    each = sizes[ROOM] * sizes[HEAD_PAD] // depth * 4
+    before = layer * kept[0].shape[1] * sizes[GROUPS] * each
+    return (
+        work.ctypes.data, work.strides[0], wide.ctypes.data, wide.strides[0],
+        kept[0].ctypes.data + before, kept[1].ctypes.data + before, each,
+        turns[0].ctypes.data, turns[1].ctypes.data, turns[0].strides[0],
+        scratch[0][thread].ctypes.data, scratch[1][thread].ctypes.data, scratch[2][thread].ctypes.data,
+        scratch[3][thread].ctypes.data, scratch[4][thread].ctypes.data,
+    )  # fmt: skip
+
+
+@compiled
+def norm_heads(sizes: Any, factors: Any, at: Any, vectors: Any, row: Any, group: Any, work: Any) -> Any:
+    """Norm the queries of a group and its key in place, in models that do so."""
+    heads, size = sizes[HEADS], sizes[HEAD]
+    together = heads // sizes[GROUPS]
+    for m in range(row[FIRST], row[FIRST] + row[COUNT]):
+        for each in range(together + 1):
+            start = (group * together + each if each < together else heads + group) * size
+            weight = part_of(vectors, at[Q_NORM] if each < together else at[K_NORM], size)
+            own = work[m, start : start + size]
+            normed(RMS_NORM, own, size, factors[QK_EPS], weight, vectors[0:0], own)
+
+
+@compiled
+def keep(sizes: Any, row: Any, group: Any, where: Any) -> Any:
+    """Turn the queries and keys of one group in place, and keep keys and values where their row has its slot."""
+    heads, groups, size, padded = sizes[HEADS], sizes[GROUPS], sizes[HEAD], sizes[HEAD_PAD]
+    together, half, depth = heads // groups, sizes[ROTARY] // 2, 2 if sizes[KEPT] == _BF16 else 1
+    behind = (row[SLOT] * groups + group) * where[BYTES]
+    keys, values = where[KEYS] + behind, where[VALUES] + behind
+    for m in range(row[COUNT]):
+        place, here = row[PAST] + m, where[WORK] + (row[FIRST] + m) * where[WORK_ROW]
+        key = here + 4 * (heads + group) * size
+        if half:
+            cosines, sines = where[COSINES] + place * where[TURN], where[SINES] + place * where[TURN]
+            for head in range(group * together, group * together + together):
+                lanes.turn(here + 4 * head * size, half, cosines, sines)
+            lanes.turn(key, half, cosines, sines)
+        value, column = key + 4 * groups * size, keys + place // LANES * (padded // depth * 64) + 4 * (place % LANES)
+        if depth == 2:
+            lanes.narrow(key, size, where[NEAR], padded // LANES)
+            lanes.column(where[NEAR], (size + 1) // 2, column)
+            lanes.narrow_into(value, size, values + 64 * (place // 2), 32 * sizes[ROOM], 16 * (place % 2))
+        else:
+            lanes.column(key, size, column)
+            lanes.copy(value, size, values + 64 * place, 64 * sizes[ROOM], (size + LANES - 1) // LANES)
+
+
+@compiled
+def attend(sizes: Any, scale: Any, row: Any, group: Any, where: Any) -> Any:
+    """The attention of all new tokens of a row, in the heads of one group, to `wide`."""
+    together = sizes[HEADS] // sizes[GROUPS]
     block = max(1, ROW_BLOCK // together)
     for start in range(0, row[COUNT], block):
         count = min(block, row[COUNT] - start)
-        ends = row[PAST] + start + count
-        first = 0 if sizes[WINDOW] == 0 else max(0, row[PAST] + start + 1 - sizes[WINDOW]) // 64 * 64
-        width, deep = (ends - first + 63) // 64 * 64, (ends - first + 15) // 16 * 16
         for low in range(0, count * together, ROW_BLOCK):  # more heads than a block has rows are rare
             high = min(count * together, low + ROW_BLOCK)
-            asked = high - low
-            for q in range(low, high):
-                m, head = row[FIRST] + start + q // together, group * together + q % together
-                lay_out_one(depth, work[m, head * size : head * size + size], words, q - low, asked, padded)
-            _products(sizes[TILE], sizes[KEPT], asked, words, padded // depth, keys.ctypes.data + first * padded // depth * 4,
-                      padded // depth * 64, scores, width, width)  # fmt: skip
-            for q in range(low, high):
-                seen = row[PAST] + start + q // together + 1
-                begin = 0 if sizes[WINDOW] == 0 else max(0, seen - sizes[WINDOW])
-                line = scores[(q - low) * width : (q - low + 1) * width]
-                out[asked * padded + q - low] = softmax(line, begin - first, seen - first, factors[SCALE])
-                lay_out_one(depth, line[:deep], words, q - low, asked, deep)
-            _products(sizes[TILE], sizes[KEPT], asked, words, deep // depth, values.ctypes.data + first // depth * 64,
-                      sizes[ROOM] // depth * 64, out, padded, padded)  # fmt: skip
-            for q in range(low, high):
-                m, head = row[FIRST] + start + q // together, group * together + q % together
-                inverse = np.float32(1) / out[asked * padded + q - low]
-                for k in range(size):
-                    wide[m, head * size + k] = out[(q - low) * padded + k] * inverse
+            _attend_some(sizes, scale, row, group, where, start, count, low, high)
 
 
 @compiled
-def ask_for_kept(sizes: Any, layer: Any, row: Any, group: Any, kept: Any) -> Any:
+def _attend_some(
+    sizes: Any, scale: Any, row: Any, group: Any, where: Any, start: Any, count: Any, low: Any, high: Any
+) -> Any:
+    """That of the queries `low` to `high` of `count` tokens from `start` on; those of a token stand side by side."""
+    size, padded, tile, kind, window = sizes[HEAD], sizes[HEAD_PAD], sizes[TILE], sizes[KEPT], sizes[WINDOW]
+    together, depth = sizes[HEADS] // sizes[GROUPS], 2 if kind == _BF16 else 1
+    behind = (row[SLOT] * sizes[GROUPS] + group) * where[BYTES]
+    keys, values, words, near = where[KEYS] + behind, where[VALUES] + behind, where[WORDS], where[NEAR]
+    past, asked = row[PAST] + start, high - low
+    first = 0 if window == 0 else max(0, past + 1 - window) // 64 * 64
+    width, deep = (past + count - first + 63) // 64 * 64, (past + count - first + 31) // 32 * 32
+    origin, row_bytes = where[WORK] + (row[FIRST] + start) * where[WORK_ROW], where[WORK_ROW]
+    for q in range(low, high):
+        query = origin + q // together * row_bytes + 4 * (group * together + q % together) * size
+        if depth == 2:
+            lanes.narrow(query, size, near + 4 * (q - low) * padded, padded // LANES)
+        else:
+            lanes.copy(query, size, near + 4 * (q - low) * padded, 64, padded // LANES)
+    spread(near, 4 * padded, asked, padded // depth, words, asked)
+    _products(tile, kind, asked, words, padded // depth, keys + first * padded // depth * 4, padded // depth * 64,
+              where[SCORES], width, width)  # fmt: skip
+    for q in range(low, high):
+        seen, line = past + q // together + 1, where[SCORES] + 4 * (q - low) * width
+        begin = 0 if window == 0 else max(0, seen - window)
+        lanes.softmax(line, begin - first, seen - first, deep // LANES, scale, where[SUMS] + 4 * (q - low))
+        if depth == 2:
+            lanes.narrow(line, deep, line, deep // LANES)
+    spread(where[SCORES], 4 * width, asked, deep // depth, words, asked)
+    _products(tile, kind, asked, words, deep // depth, values + first // depth * 64, sizes[ROOM] // depth * 64,
+              where[MADE], padded, padded)  # fmt: skip
+    origin, row_bytes = where[WIDE_AT] + (row[FIRST] + start) * where[WIDE_ROW], where[WIDE_ROW]
+    for q in range(low, high):
+        target = origin + q // together * row_bytes + 4 * (group * together + q % together) * size
+        lanes.divided(where[MADE] + 4 * (q - low) * padded, size, where[SUMS] + 4 * (q - low), target)
+
+
+@compiled
+def ask_for_kept(sizes: Any, row: Any, group: Any, where: Any) -> Any:
     """Let the keys and values of a row come nearer while another's are used; many rows have theirs in many places."""
     if row[COUNT] > 1 or row[PAST] > 1024:
         return
-    depth = 2 if sizes[KEPT] == _BF16 else 1
+    behind, depth = (row[SLOT] * sizes[GROUPS] + group) * where[BYTES], 2 if sizes[KEPT] == _BF16 else 1
     steps, used = sizes[HEAD_PAD] // depth, (row[PAST] + 16) // 16 * 16
-    start = kept[0][layer, row[SLOT], group].ctypes.data
     for line in range(used // 16 * steps):
-        ask_for(start + 64 * line)
-    start = kept[1][layer, row[SLOT], group].ctypes.data
+        ask_for(where[KEYS] + behind + 64 * line)
     for block in range(sizes[HEAD_PAD] // 16):
         for line in range(used // depth):
-            ask_for(start + 64 * (block * (sizes[ROOM] // depth) + line))
-
-
-@compiled
-def lay_out_one(depth: Any, x: Any, words: Any, place: Any, rows: Any, size: Any) -> Any:
-    """One of `rows` rows as words [step][row]; from its length up to `size` there are zeros."""
-    real = x.shape[0]
-    if depth == 1:
-        for i in range(real):
-            words[place + i * rows] = bits_of(x[i])
-    else:
-        for i in range(real // 2):
-            words[place + i * rows] = rounded(x[2 * i]) | (rounded(x[2 * i + 1]) << np.int32(16))
-        if real % 2:
-            words[place + real // 2 * rows] = rounded(x[real - 1])
-    for i in range((real + depth - 1) // depth, size // depth):
-        words[place + i * rows] = np.int32(0)
+            ask_for(where[VALUES] + behind + 64 * (block * (sizes[ROOM] // depth) + line))
 
 
 @compiled
 def _products(
     tile: Any, kind: Any, count: Any, words: Any, steps: Any, b: Any, block: Any, out: Any, out_row: Any, columns: Any
 ) -> Any:
-    """`count` rows times the blocks from the address `b`, to `out`."""
+    """`count` rows times the blocks from the address `b`, to `out`, with `out_row` numbers a row."""
     tiles = (count + ROWS - 1) // ROWS
     each = 64 if count <= WIDE else 32
     for column in range(0, columns, each):
         for t in range(tiles):
             first, last = count * t // tiles, count * (t + 1) // tiles
             call_tile(
-                tile, kind, last - first, words.ctypes.data + 4 * first, 4 * count, b + column // 16 * block, block,
-                out.ctypes.data + 4 * (first * out_row + column), 4 * out_row, steps, 1, 0, 0, 0, 0,
+                tile, kind, last - first, words + 4 * first, 4 * count, b + column // 16 * block, block,
+                out + 4 * (first * out_row + column), 4 * out_row, steps, 1, 0, 0, 0, 0,
             )  # fmt: skip

@@ -14,10 +14,14 @@ from typing import Any
 import numpy as np
 
 from yuyan.compile import compiled
-from yuyan.kernels.vector import BF16, F32, I4, ROWS, WIDE, bits_of, call_tile, float_of
+from yuyan.kernels import lanes
+from yuyan.kernels.code import LANES
+from yuyan.kernels.vector import BF16, F32, I4, ROWS, WIDE, call_tile, float_of
 
 ROW_BLOCK = 48
 """Rows of a block."""
+NEAR = 512
+"""Numbers of a row that are laid out at once: those of 16 rows stay in the first cache. A multiple of all groups."""
 
 KIND, OUTPUTS, INPUTS, GROUP, WEIGHTS, SCALES = range(6)
 """Of a matrix's row in the plan."""
@@ -25,26 +29,17 @@ _F32, _BF16, _I4 = F32, BF16, I4
 
 
 @compiled
-def rounded(x: Any) -> Any:
-    """The bits of the nearest bfloat16, in the low half."""
-    bits = bits_of(x)
-    return ((bits + np.int32(0x7FFF) + ((bits >> np.int32(16)) & np.int32(1))) >> np.int32(16)) & np.int32(0xFFFF)
+def spread(source: Any, source_row: Any, rows: Any, steps: Any, target: Any, size: Any) -> Any:
+    """Words [row][step] to [step][row] of `size` rows; `source` and `target` are addresses, `source_row` is in bytes.
 
-
-@compiled
-def exponential(x: Any) -> Any:
-    """e^x in float32, to about 1e-7 of it; without a branch, so that loops become vector code (Cephes' expf)."""
-    x = min(max(x, np.float32(-87.0)), np.float32(88.0))
-    turned = x * np.float32(1.44269504)
-    count = np.int32(turned + (np.float32(0.5) if turned >= np.float32(0) else np.float32(-0.5)))
-    rest = x - np.float32(count) * np.float32(0.693147181)
-    series = np.float32(1.9875691500e-4)
-    series = series * rest + np.float32(1.3981999507e-3)
-    series = series * rest + np.float32(8.3334519073e-3)
-    series = series * rest + np.float32(4.1665795894e-2)
-    series = series * rest + np.float32(1.6666665459e-1)
-    series = series * rest + np.float32(5.0000001201e-1)
-    return (series * rest * rest + rest + np.float32(1)) * float_of((count + np.int32(127)) << np.int32(23))
+    `steps` is a multiple of 16.
+    """
+    if size == 1:
+        lanes.copy(source, steps, target, 64, steps // LANES)
+        return
+    for first in range(0, rows, LANES):
+        count = min(LANES, rows - first)
+        lanes.transpose(source + first * source_row, source_row, count, target + 4 * first, 4 * size, steps // LANES)
 
 
 @compiled
@@ -53,51 +48,40 @@ def lay_out(kind: Any, rows: Any, first: Any, last: Any, group: Any, left: Any) 
     words, scales, sums = left
     count, inputs = rows.shape
     blocks = (count + ROW_BLOCK - 1) // ROW_BLOCK
-    for m in range(first, last):
+    depth = 1 if kind == _F32 else 2 if kind == _BF16 else 4
+    near = np.empty((LANES, NEAR // 2), np.int32)
+    m = first
+    while m < last:
         block = ((m + 1) * blocks - 1) // count
-        began = count * block // blocks
-        size = count * (block + 1) // blocks - began
-        place = m - began
-        if kind == _F32:
-            start = began * inputs + place
-            for i in range(inputs):
-                words[start + i * size] = bits_of(rows[m, i])
-        elif kind == _BF16:
-            start = began * (inputs // 2) + place
-            for i in range(inputs // 2):
-                words[start + i * size] = rounded(rows[m, 2 * i]) | (rounded(rows[m, 2 * i + 1]) << np.int32(16))
-        else:
-            start = began * (inputs // 4) + place
-            note = began * (inputs // group) + place
-            weight = np.int32(8 if kind == _I4 else 128)
-            for g in range(inputs // group):
-                _whole_numbers(rows, m, g, group, weight, words, start, size, scales, sums, note)
+        began, end = count * block // blocks, count * (block + 1) // blocks
+        some, place = min(LANES, end - m, last - m), m - began
+        for low in range(0, inputs, NEAR):
+            high = min(inputs, low + NEAR)
+            source, source_row = rows[m, low:high].ctypes.data, rows.strides[0]
+            if kind != _F32:
+                for row in range(some):
+                    _narrow(kind, rows[m + row, low:high], group, near[row], scales, sums,
+                            began * (inputs // group) + place + row + low // group * (end - began), end - began)  # fmt: skip
+                source, source_row = near.ctypes.data, near.strides[0]
+            target = words.ctypes.data + 4 * (began * (inputs // depth) + place + low // depth * (end - began))
+            spread(source, source_row, some, (high - low) // depth, target, end - began)
+        m += some
 
 
 @compiled
-def _whole_numbers(
-    rows: Any, m: Any, g: Any, group: Any, weight: Any, words: Any, start: Any, size: Any,
-    scales: Any, sums: Any, note: Any,
-) -> Any:  # fmt: skip
-    """One group of one row."""
-    most = np.int32(0)
-    for i in range(g * group, g * group + group):
-        most = max(
-            most, bits_of(rows[m, i]) & np.int32(0x7FFFFFFF)
-        )  # numbers that are not negative order as their bits
-    scale = float_of(most) * np.float32(1 / 127)
-    inverse = np.float32(0) if scale < np.float32(1e-30) else np.float32(1) / scale
-    total = np.int32(0)
-    for i in range(g * group // 4, (g * group + group) // 4):
-        word = np.int32(0)
-        for part in range(4):
-            x = rows[m, 4 * i + part] * inverse
-            number = np.int32(x + (np.float32(0.5) if x >= np.float32(0) else np.float32(-0.5)))
-            total += number
-            word |= (number & np.int32(255)) << np.int32(8 * part)
-        words[start + i * size] = word
-    scales[note + g * size] = scale
-    sums[note + g * size] = -weight * total
+def _narrow(kind: Any, x: Any, group: Any, words: Any, scales: Any, sums: Any, note: Any, size: Any) -> Any:
+    """Part of a row as words; where those are whole numbers, scales and sums of its groups."""
+    if kind == _BF16:
+        lanes.narrow(x.ctypes.data, x.shape[0], words.ctypes.data, x.shape[0] // LANES)
+        return
+    weight = np.int32(8 if kind == _I4 else 128)
+    for g in range(x.shape[0] // group):
+        source = x.ctypes.data + 4 * g * group
+        scale = float_of(lanes.largest(source, group // LANES)) * np.float32(1 / 127)
+        inverse = np.float32(0) if scale < np.float32(1e-30) else np.float32(1) / scale
+        total = lanes.whole(source, inverse, words.ctypes.data + g * group, group // LANES)
+        scales[note + g * size] = scale
+        sums[note + g * size] = -weight * total
 
 
 @compiled

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from yuyan.compile import compiled
-from yuyan.kernels.attention import ask_for_kept, attend, keep
+from yuyan.kernels.attention import addresses, ask_for_kept, attend, keep, norm_heads
 from yuyan.kernels.given import (
     ACTIVATION,
     BIAS_1,
@@ -34,8 +34,10 @@ from yuyan.kernels.given import (
     NORM_2,
     OUT,
     OUT_BIAS,
+    QK_NORM,
     QKV,
     QKV_BIAS,
+    SCALE,
     THREADS,
     TILE,
     TOKENS,
@@ -45,7 +47,7 @@ from yuyan.kernels.given import (
 from yuyan.kernels.pieces import PART, done, pieces_of, share, take, wait
 from yuyan.kernels.product import GROUP, INPUTS, KIND, OUTPUTS, lay_out, multiply
 from yuyan.kernels.vector import fetch
-from yuyan.kernels.vectors import activate, add_bias, normed, part_of
+from yuyan.kernels.vectors import activated, add_bias, normed, part_of
 
 FEW = 16
 """Up to so many rows each thread lays out for itself. Rows side by side share lines of the cache as well: so few are not
@@ -175,20 +177,29 @@ def attention(
 ) -> Any:  # fmt: skip
     """Keys and values of all new tokens are kept, and what they attend to stands in `wide`."""
     groups = sizes[GROUPS]
+    where = addresses(thread, sizes, layer, work, wide, kept, turns, scratch)
     pairs = rows.shape[0] * groups
     pieces = pieces_of(pairs, sizes[THREADS])
     piece = take(part, pieces)
     while piece >= 0:
         low, high = share(pairs, 1, piece, pieces)
         for pair in range(low, high):
-            row, group, following = rows[pair // groups], pair % groups, pair + 1
-            keep(sizes, factors, layer, at, vectors, row, group, work, kept, turns)
-            if following < high:
-                ask_for_kept(sizes, layer, rows[following // groups], following % groups, kept)
-            attend(thread, sizes, factors, layer, row, group, work, wide, kept, scratch)
+            row, group = row_of(rows, pair // groups), pair % groups
+            if sizes[QK_NORM]:
+                norm_heads(sizes, factors, at, vectors, row, group, work)
+            keep(sizes, row, group, where)
+            if pair + 1 < high:
+                ask_for_kept(sizes, row_of(rows, (pair + 1) // groups), (pair + 1) % groups, where)
+            attend(sizes, factors[SCALE], row, group, where)
         done(part)
         piece = take(part, pieces)
     wait(part, pieces)
+
+
+@compiled
+def row_of(rows: Any, number: Any) -> Any:
+    """The four numbers of a row."""
+    return rows[number, 0], rows[number, 1], rows[number, 2], rows[number, 3]
 
 
 @compiled
@@ -200,13 +211,16 @@ def add_product(
     pieces = pieces_of(matrix[OUTPUTS] // 64, sizes[THREADS])
     piece = take(part, pieces)
     while piece >= 0:
-        low, high = share(matrix[OUTPUTS], 64, piece, pieces)
-        multiply(sizes[TILE], matrix, memory, tokens, left, low, high, work.ctypes.data, 4 * work.shape[1])
-        high = min(high, sizes[HIDDEN])
-        add_bias(x, bias, low, high)
-        for m in range(tokens):
-            for i in range(low, high):
-                x[m, i] += work[m, i]
+        first, last = share(matrix[OUTPUTS], 64, piece, pieces)
+        strip = strip_of(tokens)
+        for low in range(first, last, strip):
+            high = min(last, low + strip)
+            multiply(sizes[TILE], matrix, memory, tokens, left, low, high, work.ctypes.data, 4 * work.shape[1])
+            high = min(high, sizes[HIDDEN])
+            add_bias(x, bias, low, high)
+            for m in range(tokens):
+                for i in range(low, high):
+                    x[m, i] += work[m, i]
         done(part)
         piece = take(part, pieces)
     wait(part, pieces)
@@ -221,31 +235,24 @@ def feed_forward(
     pieces = pieces_of(matrix[OUTPUTS] // 64, sizes[THREADS])
     piece = take(part, pieces)
     while piece >= 0:
-        low, high = share(matrix[OUTPUTS], 64, piece, pieces)
-        multiply(sizes[TILE], matrix, memory, sizes[TOKENS], left, low, high, work.ctypes.data, 4 * work.shape[1])
-        add_bias(work, bias, low, high)
-        for m in range(sizes[TOKENS]):
-            _activated(sizes, work[m], low, high, wide[m])
+        first, last = share(matrix[OUTPUTS], 64, piece, pieces)
+        strip = strip_of(sizes[TOKENS])
+        for low in range(first, last, strip):
+            high = min(last, low + strip)
+            multiply(sizes[TILE], matrix, memory, sizes[TOKENS], left, low, high, work.ctypes.data, 4 * work.shape[1])
+            add_bias(work, bias, low, high)
+            for m in range(sizes[TOKENS]):
+                out = wide[m, low // 2 : high // 2] if sizes[GATED] else wide[m, low:high]
+                activated(sizes[ACTIVATION], sizes[GATED], work[m, low:high], out)
         done(part)
         piece = take(part, pieces)
     wait(part, pieces)
 
 
 @compiled
-def _activated(sizes: Any, work: Any, low: Any, high: Any, wide: Any) -> Any:
-    """Some columns of one row; of a gated layer 16 columns of the gate stand before 16 of what it lets through."""
-    if sizes[GATED]:
-        for column in range(low, high, 32):
-            out = wide[column // 2 : column // 2 + 16]
-            for i in range(16):
-                out[i] = work[column + i]
-            activate(sizes[ACTIVATION], out)
-            for i in range(16):
-                out[i] *= work[column + 16 + i]
-    else:
-        for i in range(low, high):
-            wide[i] = work[i]
-        activate(sizes[ACTIVATION], wide[low:high])
+def strip_of(tokens: Any) -> Any:
+    """How many columns of so many rows are to be made before something is done with them: as many as stay near."""
+    return 64 if tokens > FEW else 1024
 
 
 @compiled

@@ -15,23 +15,17 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import extending
-from numba.core import cgutils as _cgutils
 from numba.core import types
 
 from yuyan.compile import compiled_at
+from yuyan.kernels import code
+from yuyan.kernels.code import LANES, cgutils, intrinsic
 
-Function = Callable[..., Any]
-intrinsic = cast(Callable[[Function], Function], extending.intrinsic)
-cgutils: Any = _cgutils
-
-LANES = 16
 F32, BF16, I8, I4 = 0, 1, 2, 3
 """What a product's words hold."""
 DEPTH = (1, 2, 4, 8)
@@ -40,9 +34,6 @@ ROWS = 12
 """The most rows of a tile."""
 WIDE = 3
 """Up to so many rows a tile has 4 blocks of columns, else 2: enough sums at once to hide how long one takes."""
-
-_i8, _i16, _i32, _i64, _f32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
-_words, _floats = ir.VectorType(_i32, LANES), ir.VectorType(_f32, LANES)
 
 
 class _BFloat(ir.types.Type):  # type: ignore[misc]
@@ -69,60 +60,28 @@ def features() -> frozenset[str]:
 FEATURES = features()
 
 
-# ------------------------------------------------------------ pieces of IR
-
-
-def _at(builder: Any, address: Any, kind: Any) -> Any:
-    return builder.inttoptr(address, kind.as_pointer())
-
-
-def _load(builder: Any, address: Any, kind: Any) -> Any:
-    return builder.load(_at(builder, address, kind), align=1 if kind in (_words, _floats) else 4)
-
-
-def _plus(builder: Any, address: Any, offset: int) -> Any:
-    return builder.add(address, ir.Constant(_i64, offset)) if offset else address
-
-
-def _splat(builder: Any, value: Any) -> Any:
-    vector = ir.VectorType(value.type, LANES)
-    first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(_i32, 0))
-    zeros = ir.Constant(ir.VectorType(_i32, LANES), [0] * LANES)
-    return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
-
-
-def _all(value: int) -> Any:
-    return ir.Constant(_words, [value] * LANES)
-
-
-def _declared(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
-    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), name)
-
-
-def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    fma = _declared(builder, "llvm.fma.v16f32", _floats, [_floats] * 3)
-    return builder.call(fma, [a, b, c])
+# ------------------------------------------------------------ dot products
 
 
 def _dot_bf16(builder: Any, total: Any, a: Any, b: Any) -> Any:
     """total + a0 b0 + a1 b1, words of two bfloat16."""
     if "avx512bf16" in FEATURES:
         halves = ir.VectorType(_BFloat(), 2 * LANES)
-        dot = _declared(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _floats, [_floats, halves, halves])
+        dot = code.declared(builder, "llvm.x86.avx512bf16.dpbf16ps.512", code.floats, [code.floats, halves, halves])
         return builder.call(dot, [total, builder.bitcast(a, halves), builder.bitcast(b, halves)])
-    low = [builder.bitcast(builder.shl(x, _all(16)), _floats) for x in (a, b)]
-    high = [builder.bitcast(builder.and_(x, _all(0xFFFF0000)), _floats) for x in (a, b)]
-    return _fma(builder, high[0], high[1], _fma(builder, low[0], low[1], total))
+    low = [builder.bitcast(builder.shl(x, code.words_of(16)), code.floats) for x in (a, b)]
+    high = [builder.bitcast(builder.and_(x, code.words_of(0xFFFF0000)), code.floats) for x in (a, b)]
+    return code.fma(builder, high[0], high[1], code.fma(builder, low[0], low[1], total))
 
 
 def _dot_i8(builder: Any, total: Any, a: Any, b: Any) -> Any:
     """total + the sum of four products of a signed byte of a and an unsigned byte of b."""
     if "avx512vnni" in FEATURES:
-        dot = _declared(builder, "llvm.x86.avx512.vpdpbusd.512", _words, [_words] * 3)
+        dot = code.declared(builder, "llvm.x86.avx512.vpdpbusd.512", code.words, [code.words] * 3)
         return builder.call(dot, [total, b, a])
     for byte in range(4):
-        signed = builder.ashr(builder.shl(a, _all(24 - 8 * byte)), _all(24))
-        unsigned = builder.and_(builder.lshr(b, _all(8 * byte)), _all(255))
+        signed = builder.ashr(builder.shl(a, code.words_of(24 - 8 * byte)), code.words_of(24))
+        unsigned = builder.and_(builder.lshr(b, code.words_of(8 * byte)), code.words_of(255))
         total = builder.add(total, builder.mul(signed, unsigned))
     return total
 
@@ -144,13 +103,13 @@ def tile(
     """
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        case = builder.add(builder.mul(arguments[0], ir.Constant(_i64, 16)), arguments[1])
+        case = builder.add(builder.mul(arguments[0], ir.Constant(code.i64, 16)), arguments[1])
         after = builder.append_basic_block("after")
         choice = builder.switch(case, after)
         for each in range(4):
             for count in range(1, ROWS + 1):
                 block = builder.append_basic_block(f"tile_{each}_{count}")
-                choice.add_case(ir.Constant(_i64, 16 * each + count), block)
+                choice.add_case(ir.Constant(code.i64, 16 * each + count), block)
                 builder.position_at_end(block)
                 _emit_tile(builder, each, count, 4 if count <= WIDE else 2, arguments[2:])
                 builder.branch(after)
@@ -163,9 +122,9 @@ def tile(
 def _emit_tile(builder: Any, kind: int, rows: int, blocks: int, arguments: Any) -> None:
     a, a_step, b, b_block, c, c_row, steps, groups, a_scale, a_sum, b_scale, b_scale_block = arguments
     places = [(row, block) for row in range(rows) for block in range(blocks)]
-    sums = {place: cgutils.alloca_once_value(builder, ir.Constant(_floats, None)) for place in places}
-    b_starts = [builder.mul(b_block, ir.Constant(_i64, block)) for block in range(blocks)]
-    ahead = builder.mul(b_block, ir.Constant(_i64, blocks))
+    sums = {place: cgutils.alloca_once_value(builder, ir.Constant(code.floats, None)) for place in places}
+    b_starts = [builder.mul(b_block, ir.Constant(code.i64, block)) for block in range(blocks)]
+    ahead = builder.mul(b_block, ir.Constant(code.i64, blocks))
     if kind in (F32, BF16):
         _emit_steps(builder, kind, rows, a, a_step, b, b_starts, ahead, steps, sums)
     else:
@@ -175,33 +134,28 @@ def _emit_tile(builder: Any, kind: int, rows: int, blocks: int, arguments: Any) 
             parts = {}
             shift = builder.mul(group.index, a_step)
             for row, block in places:
-                start = _load(builder, _plus(builder, builder.add(a_sum, shift), 4 * row), _i32)
-                parts[row, block] = cgutils.alloca_once(builder, _words)
-                builder.store(_splat(builder, start), parts[row, block])
-            a_here = builder.add(a, builder.mul(builder.mul(done, a_step), ir.Constant(_i64, words)))
-            b_here = builder.add(b, builder.mul(done, ir.Constant(_i64, 64)))
+                start = code.load(builder, code.plus(builder, builder.add(a_sum, shift), 4 * row), code.i32)
+                parts[row, block] = cgutils.alloca_once(builder, code.words)
+                builder.store(code.splat(builder, start), parts[row, block])
+            a_here = builder.add(a, builder.mul(builder.mul(done, a_step), ir.Constant(code.i64, words)))
+            b_here = builder.add(b, builder.mul(done, ir.Constant(code.i64, 64)))
             _emit_steps(builder, kind, rows, a_here, a_step, b_here, b_starts, ahead, steps, parts)
-            scale_here = builder.add(b_scale, builder.mul(group.index, ir.Constant(_i64, 2 * LANES)))
+            scale_here = builder.add(b_scale, builder.mul(group.index, ir.Constant(code.i64, 2 * LANES)))
             scales = []
             for block in range(blocks):
-                at = builder.add(scale_here, builder.mul(b_scale_block, ir.Constant(_i64, block)))
-                half = builder.load(_at(builder, at, ir.VectorType(_i16, LANES)), align=1)
-                scales.append(builder.bitcast(builder.shl(builder.zext(half, _words), _all(16)), _floats))
+                at = builder.add(scale_here, builder.mul(b_scale_block, ir.Constant(code.i64, block)))
+                half = builder.load(code.at(builder, at, ir.VectorType(code.i16, LANES)), align=1)
+                scales.append(
+                    builder.bitcast(builder.shl(builder.zext(half, code.words), code.words_of(16)), code.floats)
+                )
             for row, block in places:
-                own = _load(builder, _plus(builder, builder.add(a_scale, shift), 4 * row), _f32)
-                scale = builder.fmul(scales[block], _splat(builder, own))
-                part = builder.sitofp(builder.load(parts[row, block]), _floats)
-                builder.store(_fma(builder, part, scale, builder.load(sums[row, block])), sums[row, block])
+                own = code.load(builder, code.plus(builder, builder.add(a_scale, shift), 4 * row), code.f32)
+                scale = builder.fmul(scales[block], code.splat(builder, own))
+                part = builder.sitofp(builder.load(parts[row, block]), code.floats)
+                builder.store(code.fma(builder, part, scale, builder.load(sums[row, block])), sums[row, block])
     for (row, block), total in sums.items():
-        at = builder.add(_plus(builder, c, 64 * block), builder.mul(c_row, ir.Constant(_i64, row)))
-        builder.store(builder.load(total), _at(builder, at, _floats), align=1)
-
-
-def _prefetch(builder: Any, address: Any) -> None:
-    """Ask for the line at an address, which need not be there, to come to the second cache."""
-    pointer = _i8.as_pointer()
-    ask = _declared(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, _i32, _i32, _i32])
-    builder.call(ask, [_at(builder, address, _i8), *(ir.Constant(_i32, value) for value in (0, 2, 1))])
+        at = builder.add(code.plus(builder, c, 64 * block), builder.mul(c_row, ir.Constant(code.i64, row)))
+        builder.store(builder.load(total), code.at(builder, at, code.floats), align=1)
 
 
 def _emit_steps(
@@ -211,24 +165,28 @@ def _emit_steps(
     """Add the products of so many steps to `sums`; `ahead` is where the next columns begin."""
     with cgutils.for_range(builder, steps) as step:
         words = 2 if kind == I4 else 1
-        a_at = builder.add(a, builder.mul(builder.mul(step.index, a_step), ir.Constant(_i64, words)))
-        b_at = builder.add(b, builder.mul(step.index, ir.Constant(_i64, 64)))
-        columns = [_load(builder, builder.add(b_at, start), _words) for start in b_starts]
+        a_at = builder.add(a, builder.mul(builder.mul(step.index, a_step), ir.Constant(code.i64, words)))
+        b_at = builder.add(b, builder.mul(step.index, ir.Constant(code.i64, 64)))
+        columns = [code.load(builder, builder.add(b_at, start), code.words) for start in b_starts]
         for start in b_starts if rows > WIDE else ():  # what the next columns will need; few rows read faster than this
-            _prefetch(builder, builder.add(builder.add(b_at, start), ahead))
+            code.prefetch(builder, builder.add(builder.add(b_at, start), ahead))
         if kind == I4:
-            low = [builder.and_(column, _all(0x0F0F0F0F)) for column in columns]
-            high = [builder.and_(builder.lshr(column, _all(4)), _all(0x0F0F0F0F)) for column in columns]
+            low = [builder.and_(column, code.words_of(0x0F0F0F0F)) for column in columns]
+            high = [
+                builder.and_(builder.lshr(column, code.words_of(4)), code.words_of(0x0F0F0F0F)) for column in columns
+            ]
             sides = [(a_at, low), (builder.add(a_at, a_step), high)]
         else:
             sides = [(a_at, columns)]
         for at, side in sides:
             for row in range(rows):
-                word = _splat(builder, _load(builder, _plus(builder, at, 4 * row), _i32))
+                word = code.splat(builder, code.load(builder, code.plus(builder, at, 4 * row), code.i32))
                 for block, column in enumerate(side):
                     total = builder.load(sums[row, block])
                     if kind == F32:
-                        total = _fma(builder, builder.bitcast(word, _floats), builder.bitcast(column, _floats), total)
+                        total = code.fma(
+                            builder, builder.bitcast(word, code.floats), builder.bitcast(column, code.floats), total
+                        )
                     elif kind == BF16:
                         total = _dot_bf16(builder, total, word, column)
                     else:
@@ -244,8 +202,8 @@ def call_tile(
     """`tile`, where it stands at an address (`tile_address`)."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        function = ir.FunctionType(ir.VoidType(), [_i64] * 14)
-        builder.call(_at(builder, arguments[0], function), arguments[1:])
+        function = ir.FunctionType(ir.VoidType(), [code.i64] * 14)
+        builder.call(code.at(builder, arguments[0], function), arguments[1:])
         return context.get_dummy_value()
 
     return types.void(*([types.int64] * 15)), codegen
@@ -272,7 +230,7 @@ def bits_of(typing: Any, x: Any) -> Any:
     """The bits of a float32 as int32."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], _i32)
+        return builder.bitcast(arguments[0], code.i32)
 
     return types.int32(types.float32), codegen
 
@@ -282,7 +240,7 @@ def float_of(typing: Any, x: Any) -> Any:
     """The float32 of these bits."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], _f32)
+        return builder.bitcast(arguments[0], code.f32)
 
     return types.float32(types.int32), codegen
 
@@ -292,7 +250,7 @@ def fetch_add(typing: Any, address: Any, value: Any) -> Any:
     """Add to the int64 at an address, at once for all threads; what was there."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.atomic_rmw("add", _at(builder, arguments[0], _i64), arguments[1], "seq_cst")
+        return builder.atomic_rmw("add", code.at(builder, arguments[0], code.i64), arguments[1], "seq_cst")
 
     return types.int64(types.int64, types.int64), codegen
 
@@ -302,7 +260,7 @@ def fetch(typing: Any, address: Any) -> Any:
     """The int64 at an address, as other threads left it."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load_atomic(_at(builder, arguments[0], _i64), "seq_cst", 8)
+        return builder.load_atomic(code.at(builder, arguments[0], code.i64), "seq_cst", 8)
 
     return types.int64(types.int64), codegen
 
@@ -312,7 +270,7 @@ def ask_for(typing: Any, address: Any) -> Any:
     """Ask for the line of 64 bytes at an address, which need not be there, to come nearer."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _prefetch(builder, arguments[0])
+        code.prefetch(builder, arguments[0])
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen
@@ -324,7 +282,7 @@ def give_way(typing: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         name = "SwitchToThread" if os.name == "nt" else "sched_yield"
-        builder.call(_declared(builder, name, _i32, []), [])
+        builder.call(code.declared(builder, name, code.i32, []), [])
         return context.get_dummy_value()
 
     return types.void(), codegen

@@ -14,14 +14,9 @@ from torch.utils.checkpoint import checkpoint
 from yuyan.nn.stack import Block
 
 
-def blocks_of(module: nn.Module) -> list[nn.Module]:
-    """All attention blocks in `module`."""
-    return [part for part in module.modules() if isinstance(part, Block)]
-
-
 def recompute_blocks(module: nn.Module) -> int:
     """From now on the blocks of `module` are computed again in the backward pass; how many there are."""
-    blocks = blocks_of(module)
+    blocks = [part for part in module.modules() if isinstance(part, Block)]
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
     return len(blocks)
