@@ -30,7 +30,7 @@ import yuyan
 # isort: split
 import numpy as np
 import torch
-from tasks import bf16, weights
+from tasks import apart, bf16, weights
 
 from yuyan.metrics.answers import mark, score_answers, units_of, way_of, words_of
 from yuyan.tasks import FindAnswer
@@ -126,7 +126,7 @@ def ours(train: Path, test: Path, plan: Plan, folder: Path) -> Result:
     return Result(scores.value, scores.others["exact_match"], *scores.interval, spent)
 
 
-def pretrained(train: list[Json], model: str, folder: Path, seconds: int) -> str:
+def pretrained(train: list[Json], model: str, folder: Path, seconds: int, context: int) -> str:
     """A masked-token training of `seconds` on Chinese text, as a model to begin with."""
     texts = [p["context"] for p in [*train, *paragraphs("xquad.zh.json")]]
     with zipfile.ZipFile(DATA / "tag" / "dh_msra.zip") as archive:
@@ -142,9 +142,9 @@ def pretrained(train: list[Json], model: str, folder: Path, seconds: int) -> str
     )
     config = folder / "masked.yaml"
     config.write_text(
-        f"name: masked\ndata: {{sources: [{source}]}}\nmodel: {model}\ntokenizer: {{kind: char}}\n"
+        f"name: masked\ndata: {{sources: [{source}]}}\nmodel: {model}\ntokenizer: {{kind: char, mask: true}}\n"
         "objective: {kind: masked_token}\n"
-        f"train: {{budget: {seconds}s, context: 256, batch_tokens: 8192, threads: 1, save_every: 2h, "
+        f"train: {{budget: {seconds}s, clock: cpu, context: {context}, batch_tokens: 8192, threads: 1, save_every: 2h, "
         "optimizer: {kind: adamw, lr: 1.0e-3}}\n",
         encoding="utf-8",
     )
@@ -276,7 +276,7 @@ def english(quick: bool, folder: Path) -> Parts:
     return {
         "sliding window": lambda: sliding_window(*files),
         "ours, from MiniLM": lambda: ours(*files, plan, folder),
-        "transformers Trainer, from MiniLM": lambda: trainer(*files, plan, folder),
+        "transformers Trainer, from MiniLM": lambda: apart(trainer, *files, plan, folder),
     }
 
 

@@ -73,6 +73,21 @@ def test_an_embedding_begins_as_vectors(
         assert 0 < np.abs(made - wanted).max() < 0.2 and abs(made.mean() - 3) < 0.1
 
 
+def test_a_classifier_begins_with_vectors(vectors: Path, here: Path) -> None:
+    known = load_vectors(vectors).words[:20]
+    rows = [{"text": " ".join(known[i % 20 :][:3]), "label": "ab"[i % 2]} for i in range(30)]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("run.yaml").write_text(
+        "data: {sources: [rows.jsonl]}\ntokenizer: {kind: word, lowercase: true}\ntask: {kind: classify}\n"
+        f"model: {{kind: bilstm, hidden_size: 8, embedding_size: {WIDE}, embedding: {{from: '{vectors}', frozen: true}}}}\n"
+        "train: {steps: 2, context: 16, batch_tokens: 64, threads: 1}\n"
+    )
+    assert command("train", "run.yaml", "--out", "run") == 0
+    tokenizer = load_tokenizer(Path("run/model"))
+    wanted = table_for(tokenizer.vocabulary, load_vectors(vectors), tokenizer.pieces.control, 0).matrix
+    np.testing.assert_array_equal(embedding("run"), wanted)
+
+
 def test_a_run_goes_on_only_with_its_vectors(vectors: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config("network", vectors, frozen=True)
     words = ("train", "in/run.yaml", *TRAIN, *SIZE["network"], "--out", "run")

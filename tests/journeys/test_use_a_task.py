@@ -151,3 +151,15 @@ def test_the_tokens_with_their_labels(run: Path, capfd: pytest.CaptureFixture[st
     assert command("data", str(run.parent / "moods.jsonl"), "--mask", str(run)) == 0
     first = capfd.readouterr().out.splitlines()[0]
     assert first.startswith("moods.jsonl:1: ") and "the room was warm" in first and first.endswith("=> good")
+
+
+def test_predicting_a_file_says_how_far_it_is(
+    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YUYAN_LINE_SECONDS", "0")
+    texts = [f"the room was warm {number}" for number in range(130)]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    assert command("predict", str(run), str(tmp_path / "texts.jsonl"), "--out", str(tmp_path / "said.jsonl")) == 0
+    assert "answering: 49 % after" in capfd.readouterr().err
+    said = [json.loads(line) for line in (tmp_path / "said.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [each["text"] for each in said] == texts

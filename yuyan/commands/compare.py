@@ -26,7 +26,7 @@ from yuyan.evaluate.quantities import count, duration, finite, interval, signifi
 from yuyan.evaluate.scale import Point
 from yuyan.evaluate.sketch import sketch
 from yuyan.evaluate.study import Drawn, comparison_page
-from yuyan.evaluate.wording import MEASURES, terminal_name
+from yuyan.evaluate.wording import MEASURES, measure_name, name_of, terminal_name, word
 from yuyan.metrics import difference_interval
 from yuyan.store import read_lines, sha256, to_json, write_text
 
@@ -51,6 +51,11 @@ class Side:
     def title(self) -> str:
         """The letter and the folder."""
         return f"{self.letter} {self.summary.folder}"
+
+    @property
+    def higher(self) -> bool:
+        """Whether more of its measure is better."""
+        return any(record.get("better") == "higher" for record in self.log)
 
     def questions(self, split: str) -> tuple[Any, ...]:
         """What has to be equal for two scores to mean the same: measure, text, and, but for bits per byte, the questions."""
@@ -88,6 +93,8 @@ class Comparison:
     """(key, value in A, value in B, ...) for every key that differs."""
     differences: dict[str, Difference]
     """By split and letter: `validation B`."""
+    language: str = "en"
+    """`zh` if the texts of all runs are Chinese."""
 
     def metrics(self) -> tuple[list[str], list[list[str]]]:
         """Columns and rows as texts."""
@@ -97,7 +104,7 @@ class Comparison:
 
     def setting_columns(self) -> list[str]:
         """The head of the table of settings."""
-        return ["key", *(side.letter for side in self.sides)]
+        return [word("key", self.language), *(side.letter for side in self.sides)]
 
     def __repr__(self) -> str:
         columns, rows = self.metrics()
@@ -111,7 +118,7 @@ class Comparison:
         for note in self.notes:
             found += html_table([note], [])
         found += html_table(self.setting_columns(), self.settings, left=len(self.sides) + 1)
-        for drawn in curves_of(self.sides):
+        for drawn in curves_of(self.sides, self.language):
             found += html_curves(drawn.curves, drawn.across, drawn.down)
         return str(found)
 
@@ -123,13 +130,32 @@ def compare_runs(folders: Sequence[Path]) -> Comparison:
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise InputError("runs compare: a run is named twice")
     sides = tuple(_side(letter_of(number), folder) for number, folder in enumerate(folders))
-    notes, differences = list[str](), dict[str, Difference]()
+    language = "zh" if all(side.made.get("language") == "zh" for side in sides) else "en"
+    notes, differences = _Notes(language), dict[str, Difference]()
     rows = [row for split in SPLITS for row in _score_rows(split, sides, notes, differences)]
-    rows += [row for name in PLAIN if (row := _plain_row(name, sides))]
-    notes += [f"{s.letter} is {s.summary.state}: no final scores yet, only curves" for s in sides if s.report is None]
+    rows += [row for name in PLAIN if (row := _plain_row(name, sides, language))]
+    for side in sides:
+        if side.report is None:
+            notes.add("no_final_scores", letter=side.letter, state=side.summary.state)
     if len({str(side.made.get("hardware", {}).get("processor")) for side in sides}) > 1:
-        notes.append("the runs were made on different processors: times and speeds are not comparable")
-    return Comparison(sides, tuple(rows), tuple(dict.fromkeys(notes)), tuple(_settings(sides)), differences)
+        notes.add("other_processors")
+    return Comparison(sides, tuple(rows), tuple(notes.lines), tuple(_settings(sides)), differences, language)
+
+
+class _Notes:
+    """What is to be said of a comparison, each line once, in one language."""
+
+    def __init__(self, language: str):
+        self.language, self.lines = language, dict[str, None]()
+
+    def add(self, key: str, **parts: str) -> None:
+        if "split" in parts:
+            parts["split"] = name_of(parts["split"], self.language)
+        self.lines[word(key, self.language).format(**parts)] = None
+
+    def measure(self, key: str) -> str:
+        """As a table's head calls it."""
+        return terminal_name(key) if self.language == "en" else measure_name(key, self.language)
 
 
 def _side(letter: str, folder: Path) -> Side:
@@ -150,9 +176,7 @@ def _side(letter: str, folder: Path) -> Side:
 # ---------------------------------------------------------------- scores
 
 
-def _score_rows(
-    split: str, sides: Sequence[Side], notes: list[str], differences: dict[str, Difference]
-) -> Iterator[Row]:
+def _score_rows(split: str, sides: Sequence[Side], notes: _Notes, differences: dict[str, Difference]) -> Iterator[Row]:
     """The measure that counts, with differences where they mean something, then the other marks."""
     first, names = sides[0], list[str]()
     for side in sides:
@@ -171,10 +195,10 @@ def _score_rows(
             if found is not None:
                 differences[f"{split} {side.letter}"] = found
             said.append("–" if found is None else _said(found))
-        yield Row(f"{split} {terminal_name(measure)}", values, said)
+        yield Row(f"{name_of(split, notes.language)} {notes.measure(measure)}", values, said)
     for key in dict.fromkeys(k for side in sides for k in _marks(side, split)):
         yield Row(
-            f"{split} {terminal_name(key)}",
+            f"{name_of(split, notes.language)} {notes.measure(key)}",
             [significant(_marks(s, split).get(key)) for s in sides],
             ["–"] * (len(sides) - 1),
         )
@@ -186,42 +210,38 @@ def _marks(side: Side, split: str) -> dict[str, Any]:
     return {key: value for key, value in list(score.items())[1:] if key in MEASURES}
 
 
-def _difference(split: str, measure: str, first: Side, side: Side, notes: list[str]) -> Difference | None:
+def _difference(split: str, measure: str, first: Side, side: Side, notes: _Notes) -> Difference | None:
     one, other = first.questions(split), side.questions(split)
+    names = {"split": split, "first": first.letter, "letter": side.letter}
     if measure != one[0] or measure != other[0]:
         if one[0] is not None and other[0] is not None and one[0] != other[0]:
-            measures = (
-                f"{first.letter} is measured in {terminal_name(one[0])}, {side.letter} in {terminal_name(other[0])}"
-            )
-            notes.append(f"{split}: {measures}: not compared")
+            notes.add("other_measures", one=notes.measure(one[0]), other=notes.measure(other[0]), **names)
         return None
     if one[1] is None or other[1] is None or one[1] != other[1]:
-        notes.append(f"{split}: {side.letter} was measured on another text than {first.letter}: not compared")
+        notes.add("other_text", **names)
         return None
     if one != other:
-        what = "tokenizer, train.context or seed"
-        notes.append(f"{split}: {side.letter} was asked other questions than {first.letter} ({what}): not compared")
+        notes.add("other_questions", **names)
         return None
     assert first.report is not None and side.report is not None
     value = float(side.report[split][measure]) - float(first.report[split][measure])
     a, b = (np.array(s.each.get(split) or np.zeros((0, 2))).reshape(-1, 2).T for s in (first, side))
     if a.shape != b.shape or not a.size or not np.array_equal(a[1], b[1]):
-        notes.append(
-            f"{split}: no scores by document in {first.letter} or {side.letter}: the difference has no interval"
-        )
+        notes.add("no_each", **names)
         return Difference(value, math.nan, math.nan)
     low, high = difference_interval((a[0], a[1]), (b[0], b[1]))
-    notes.append(_verdict(split, side.letter, value, low, high, a.shape[1], measure))
+    counted = "documents_counted" if measure == "bits_per_byte" else "examples_counted"
+    over = word(counted, notes.language).format(count=f"{a.shape[1]:,}")
+    notes.add(_verdict(value, low, high, higher=side.higher), over=over, **names)
     return Difference(value, low, high)
 
 
-def _verdict(split: str, letter: str, value: float, low: float, high: float, documents: int, measure: str) -> str:
-    paired = f"paired over {documents:,} {'documents' if measure == 'bits_per_byte' else 'examples'}"
+def _verdict(value: float, low: float, high: float, *, higher: bool) -> str:
     if math.isnan(low):
-        return f"{split}: one document has no interval: whether {letter} differs from A is not known"
+        return "one_document"
     if low <= 0 <= high:
-        return f"{split}: no difference between A and {letter} is certain ({paired})"
-    return f"{split}: {letter} is {'better' if value < 0 else 'worse'} than A ({paired})"
+        return "no_certain_difference"
+    return "is_better" if (value > 0) == higher else "is_worse"
 
 
 def _said(found: Difference) -> str:
@@ -229,7 +249,7 @@ def _said(found: Difference) -> str:
     return f"{found.value:+.4f}{bounds}"
 
 
-def _plain_row(name: str, sides: Sequence[Side]) -> Row | None:
+def _plain_row(name: str, sides: Sequence[Side], language: str) -> Row | None:
     numbers = [_number(name, side) for side in sides]
     if all(number is None for number in numbers):
         return None
@@ -242,7 +262,7 @@ def _plain_row(name: str, sides: Sequence[Side]) -> Row | None:
     )
     first = numbers[0]
     ratios = [f"× {significant(n / first, 3)}" if n is not None and first else "–" for n in numbers[1:]]
-    shown = "time" if name == "seconds" else name.replace("_", " ")
+    shown = name_of(name, language)
     return Row(shown, [write(number) for number in numbers], ["–"] * len(ratios) if name == "best_step" else ratios)
 
 
@@ -274,7 +294,7 @@ def _short(value: object) -> str:
 # ---------------------------------------------------------------- curves
 
 
-def curves_of(sides: Sequence[Side]) -> list[Drawn]:
+def curves_of(sides: Sequence[Side], language: str = "en") -> list[Drawn]:
     """Validation over tokens and over time, a picture for each measure and text; then the training loss."""
     found = []
     groups: dict[tuple[str, str | None], list[Side]] = {}
@@ -282,12 +302,20 @@ def curves_of(sides: Sequence[Side]) -> list[Drawn]:
         for measure in dict.fromkeys(measure_of(r["validation"])[0] for r in side.log if "validation" in r):
             groups.setdefault((measure, side.made.get("text", {}).get("validation")), []).append(side)
     for number, ((measure, _), members) in enumerate(groups.items()):
-        text = "" if len(groups) == 1 else f" (text {number + 1})"
+        text = "" if len(groups) == 1 else word("text_number", language).format(number=number + 1)
+        title = word("validation_curve", language).format(text=text)
         for across in ("tokens", "seconds"):
             curves = {side.title: _looks(side, measure, across) for side in members}
-            found.append(Drawn(f"validation{text}", curves, across, terminal_name(measure)))
+            found.append(
+                Drawn(
+                    title,
+                    curves,
+                    across,
+                    terminal_name(measure) if language == "en" else measure_name(measure, language),
+                )
+            )
     losses = {side.title: [(r["tokens"], r["loss"]) for r in side.log if "loss" in r] for side in sides}
-    found.append(Drawn("training loss", losses, "tokens", "nats"))
+    found.append(Drawn(word("training_loss", language), losses, "tokens", "nats"))
     return found
 
 
@@ -321,19 +349,19 @@ def compare_command(folders: Sequence[Path], out: Path | None, *, as_json: bool)
     page = out or folders[0].parent / f"compare-{'-'.join(folder.resolve().name for folder in folders)[:120]}.html"
     if page.exists() and '<meta name="generator" content="yuyan">' not in page.read_text("utf-8", "replace")[:2000]:
         raise InputError(f"{page}: already there, and no page of ours; choose another place with --out")
+    drawn = curves_of(found.sides, found.language)
     write_text(page, comparison_page([s.title for s in found.sides], found.metrics(), found.notes,
-                                     (found.setting_columns(), found.settings), curves_of(found.sides)))  # fmt: skip
+                                     (found.setting_columns(), found.settings), drawn, found.language))  # fmt: skip
     if as_json:
         return found
     for side in found.sides:
         say(side.title)
-    table("what came out", *found.metrics())
+    table(word("came_out", found.language), *found.metrics())
     for note in found.notes:
         say(note)
     if found.settings:
-        table("what was different", found.setting_columns(), found.settings, left=len(folders) + 1)
-    drawn = curves_of(found.sides)[0]
-    if drawing := sketch(drawn.curves, drawn.across):
-        say(f"\n{drawn.title}, {drawn.down}\n{drawing}")
+        table(word("was_different", found.language), found.setting_columns(), found.settings, left=len(folders) + 1)
+    if drawing := sketch(drawn[0].curves, drawn[0].across):
+        say(f"\n{drawn[0].title}, {drawn[0].down}\n{drawing}")
     say(f"page: {page}  (open it in a browser)")
     return found

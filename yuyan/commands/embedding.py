@@ -37,7 +37,7 @@ def begin_with_vectors(
     if vectors.dimensions != weight.shape[1]:
         raise ConfigError(
             f"{key}: vectors of {vectors.dimensions} dimensions do not fit an embedding of {weight.shape[1]}; set "
-            f"model.embedding_size (lstm, gru, rnn, nplm), model.hidden_size (gpt) or model.architecture.embedding.size (network) to "
+            f"model.embedding_size (lstm, gru, rnn, bilstm, nplm), model.hidden_size (gpt) or model.architecture.embedding.size (network) to "
             f"{vectors.dimensions}"
         )
     table = table_for(tokenizer.vocabulary, vectors, tokenizer.pieces.control, seed)

@@ -9,14 +9,16 @@ from torch import nn
 
 from yuyan.commands.made import note, noted
 from yuyan.commands.settings import TrainConfig
-from yuyan.console import say
+from yuyan.console import say, warn
 from yuyan.corpus import Batches
 from yuyan.errors import ConfigError
 from yuyan.models.memory import TrainingMemory, training_memory
 from yuyan.models.network import NetworkModule
 from yuyan.models.pair import Pair
 from yuyan.train import Learner, parameter_kinds
+from yuyan.train.compile import compile_blocks, try_compiled
 from yuyan.train.micro import fastest_rows, sizes
+from yuyan.train.recompute import blocks_of
 from yuyan.train.room import free_memory, human_size
 from yuyan.train.threads import fair_threads, fastest_threads
 from yuyan.train.world import World
@@ -106,3 +108,28 @@ def choose_micro_rows(
         rows, seconds = fastest_rows(learner, batches.sample, sizes(share, most))
         note(folder, micro_rows={"chosen": rows, "seconds_a_row": {str(n): round(s, 6) for n, s in seconds.items()}})
     batches.micro_rows = min(share, rows or most or share)
+
+
+def choose_compiled(settings: TrainConfig, folder: Path, learner: Learner, batches: Batches, world: World) -> None:
+    """Compile the blocks if the config says so, or if that is faster; written down, so that a resumed run computes the
+    same way. Of several processes none measures: `auto` is as they are.
+
+    Raises ConfigError for a network without attention blocks.
+    """
+    if settings.compile is False or (settings.compile == "auto" and world.size > 1):
+        return
+    blocks, known = blocks_of(learner), noted(folder).get("compile", {}).get("chosen")
+    if settings.compile == "auto" and not blocks:
+        return
+    if known is not None or world.size > 1:
+        if known is not False:
+            compile_blocks(blocks)
+        return
+    say("torch.compile: compiling the blocks and measuring ...")
+    found = try_compiled(learner, blocks, batches.sample(batches.micro_rows), measure=settings.compile == "auto")
+    note(folder, compile=found)
+    if "failed" in found:
+        warn(f"torch.compile failed, the run goes on without it: {found['failed']}")
+    elif settings.compile == "auto":
+        gain = found["seconds_plain"] / found["seconds_compiled"]
+        say(f"torch.compile: {gain:.2f} times as fast; {'taken' if found['chosen'] else 'left'}")

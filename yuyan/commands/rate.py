@@ -75,7 +75,7 @@ def rate_command(
     if not low < high:
         raise InputError(f"--low {low:g} is not below --high {high:g}")
     with tempfile.TemporaryDirectory(prefix="yuyan-lr-") as temporary:
-        rates, losses = _tried(config, Path(temporary) / "run", steps, low, high)
+        rates, losses, language = _tried(config, Path(temporary) / "run", steps, low, high)
     if len(rates) < FEWEST:
         raise InputError(
             f"the loss was lost after {len(rates)} steps, at a rate of {rates[-1]:.1e}; give a lower --low"
@@ -86,14 +86,17 @@ def rate_command(
     write_text(page, rate_page({
         "title": config.name, "rates": rates, "losses": losses, "smoothed": smoothed, "suggestion": found.suggestion,
         "rate": rate, "steps": len(rates), "config": to_yaml(config),
-    }))  # fmt: skip
+    }, language))  # fmt: skip
     _show(found, config, page)
     command = shlex.join(["yuyan", "train", str(place), *overrides, f"train.optimizer.lr={found.suggestion:g}"])
     say(f"now try:\n  {command}")
     return found
 
 
-def _tried(config: RunConfig, folder: Path, steps: int, low: float, high: float) -> tuple[list[float], list[float]]:
+def _tried(
+    config: RunConfig, folder: Path, steps: int, low: float, high: float
+) -> tuple[list[float], list[float], str]:
+    """Rates, their losses, and the language of the text."""
     settings = config.train
     changed = settings.model_copy(update={"steps": steps, "budget": None, "average": None})
     config = config.model_copy(update={"train": changed})
@@ -120,7 +123,7 @@ def _tried(config: RunConfig, folder: Path, steps: int, low: float, high: float)
                     break
         except Diverged:
             pass
-    return rates, losses
+    return rates, losses, corpus.language
 
 
 def smooth(losses: Sequence[float]) -> list[float]:

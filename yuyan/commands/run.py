@@ -50,7 +50,7 @@ FREE = (
 """Keys, and what is below them, that say how a run is computed and kept, not what it is."""
 
 SAFE = (
-    "train.steps", "train.budget", "train.clock", "train.batch_tokens", "train.micro_tokens", "train.optimizer.lr",
+    "train.steps", "train.budget", "train.clock", "train.batch_tokens", "train.micro_tokens", "train.compile", "train.optimizer.lr",
     "train.optimizer.weight_decay", "train.schedule", "train.clip", "train.penalty", "train.non_finite", "train.spike",
     "evaluate", "generate",
 )  # fmt: skip

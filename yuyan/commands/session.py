@@ -16,7 +16,7 @@ from yuyan.commands.card import model_card
 from yuyan.commands.companion import Exact, as_saved, kept, measured_again, with_companion, write_companion
 from yuyan.commands.corpus import beginning_of
 from yuyan.commands.embedding import begin_with_vectors
-from yuyan.commands.fitting import choose_micro_rows, choose_threads, most_rows
+from yuyan.commands.fitting import choose_compiled, choose_micro_rows, choose_threads, most_rows
 from yuyan.commands.interrupt import StopRequest
 from yuyan.commands.made import note, noted
 from yuyan.commands.outcome import Trained, quick
@@ -74,7 +74,7 @@ class Session:
         self.context = readable_context(network.config, config.train.context)
         self.parameters = sum(p.numel() for p in network.parameters())
         self.dtype = resolve(config.train.precision, torch.device("cpu"))
-        note(folder, parameters=self.parameters)
+        note(folder, parameters=self.parameters, language=corpus.language)
         self.objective: Objective = task or config.objective.build(corpus.tokenizer)
         self.model = with_companion(config, network, corpus.tokenizer, folder)
         texts = 2 if isinstance(config.objective, Preference) else 1  # one that is liked, one that is not
@@ -139,6 +139,7 @@ class Session:
         started, tokens = time.monotonic(), self.state.tokens
         next_look = self._next_look()
         choose_micro_rows(settings, self.folder, self.state.learner, self.batches, self.world, self.most_rows)
+        choose_compiled(settings, self.folder, self.state.learner, self.batches, self.world)
         speed = machine_speed(self.folder, self.dtype) * self.world.size
         pace = Pace(operations(self.model, self.config, self.batches), speed, self.batches)
         pace.resume()

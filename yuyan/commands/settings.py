@@ -110,6 +110,9 @@ class TrainConfig(Config):
     activation_checkpointing: bool = False
     """Whether to keep only the inputs of each block and compute the rest again for the gradients: much less memory for up
     to a third more time, and the same result."""
+    compile: bool | Literal["auto"] = False
+    """Whether torch.compile joins what an attention block computes between its products. auto measures it when the run starts,
+    for half a minute, and takes what is faster. On the processors that we measured it is slower than our own passes."""
     optimizer: OptimizerConfig = AdamW()
     """What turns gradients into steps."""
     schedule: Schedule = WarmupStableDecay()

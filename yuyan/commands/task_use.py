@@ -30,10 +30,10 @@ from yuyan.text import DataConfig
 from yuyan.text.read import decoded, look
 from yuyan.text.source import FORMATS
 
-AT_ONCE = 256
-"""Records between two steps of a bar."""
+AT_ONCE = 64
+"""Records that are answered together under a bar, between two of its steps."""
 CHUNK = 1024
-"""Records that are answered together."""
+"""Lines of a stream that are answered together."""
 TASK = "task."
 
 
@@ -73,9 +73,7 @@ def evaluate_task(
     if training is None:
         say(f"{model_path}: its training data is not here, so it cannot be said whether it has seen these texts")
     seen = None if training is None else say_overlap(training, records, ", ".join(map(str, paths)))
-    network = model.network
-    assert isinstance(network, NetworkModule)
-    answers = _all_answers(task, network, records)
+    answers = _all_answers(task, _network(model), records)
     score = TaskScore.of(task.scores(answers, records, draws=DRAWS), len(records))
     if as_json:
         print(to_json(score.whole()))
@@ -87,16 +85,20 @@ def evaluate_task(
 
 
 def _all_answers(task: Task, network: NetworkModule, records: Sequence[Any]) -> list[Any]:
-    """With a bar; tasks that write show their own."""
-    if task.looks is not None or len(records) <= AT_ONCE:
+    """With a bar; tasks that write show their own, for all of the records together."""
+    if task.looks is not None:
         return task.answer(network, records)
+    return list(_in_turn(task, network, records))
+
+
+def _in_turn(task: Task, network: NetworkModule, records: Sequence[Any]) -> Iterator[Any]:
+    """The answers as they come, with a bar."""
     task.items(records, labelled=False)  # what is too long is counted among all
-    answers: list[Any] = []
     with progress("answering", float(len(records))) as bar:
         for start in range(0, len(records), AT_ONCE):
-            answers += task.answer(network, records[start : start + AT_ONCE])
-            bar.advance(len(answers[start:]))
-    return answers
+            answers = task.answer(network, records[start : start + AT_ONCE])
+            bar.advance(len(answers))
+            yield from answers
 
 
 def _show_apart(task: Task, answers: Sequence[Any], records: Sequence[Any], seen: Seen) -> None:
@@ -167,22 +169,22 @@ def predict_command(
             raise InputError(f"--context: {source} is a file, whose questions have contexts of their own")
         files = look([path], data)
         config = task.config.found_texts(files, data)
-        records: Iterable[Any] = config.read(files, data, labelled=False)
+        found = config.read(files, data, labelled=False)
+        answered = _answers_of_file(task, model, found, shown=out is None and sys.stdout.isatty())
     else:
         told = _asked(task, context, data)
         lines = (line.strip() for line in sys.stdin if line.strip()) if source == "-" else iter((source,))
         records = (record for line in lines for record in task.config.records_of([told(line)]))
-    network = model.network
-    assert isinstance(network, NetworkModule)
+        answered = _answered(task, _network(model), records)
     if out is None:
-        written = _write(sys.stdout, _answered(task, network, records), form)
+        written = _write(sys.stdout, answered, form)
         return
     if out.exists():
         raise InputError(f"{out}: exists already; give another file")
     with storage_errors(out):
         temporary = out.with_name(out.name + ".part")
         with temporary.open("w", encoding="utf-8", newline="") as file:
-            written = _write(file, _answered(task, network, records), form)
+            written = _write(file, answered, form)
         temporary.replace(out)
     say(f"{out}: {written:,} answers")
 
@@ -206,12 +208,30 @@ def _asked(task: Task, context: str | None, data: DataConfig) -> Callable[[str],
     return lambda text: {"question": text, "context": context}
 
 
+def _answers_of_file(
+    task: Task, model: LanguageModel, records: Sequence[Any], *, shown: bool
+) -> Iterator[dict[str, Any]]:
+    """With a bar, unless the answers themselves are `shown` on the terminal; tasks that write have their own."""
+    if shown or task.looks is not None:
+        return _answered(task, _network(model), records)
+    return _said(records, _in_turn(task, _network(model), records))
+
+
+def _network(model: LanguageModel) -> NetworkModule:
+    assert isinstance(model.network, NetworkModule)
+    return model.network
+
+
 def _answered(task: Task, network: NetworkModule, records: Iterable[Any]) -> Iterator[dict[str, Any]]:
     rest = iter(records)
     while chunk := list(islice(rest, CHUNK)):
-        for record, answer in zip(chunk, task.answer(network, chunk), strict=True):
-            said = answer.plain()
-            yield said if "question" in said else {**_shown(record), **said}
+        yield from _said(chunk, task.answer(network, chunk))
+
+
+def _said(records: Iterable[Any], answers: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    for record, answer in zip(records, answers, strict=True):
+        said = answer.plain()
+        yield said if "question" in said else {**_shown(record), **said}
 
 
 def _shown(record: Any) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from yuyan.commands.interrupt import StopRequest, stop_on_signal
+from yuyan.commands.made import noted
 from yuyan.commands.run import RUNS, RunConfig, create_run, open_run, read_run_config
 from yuyan.commands.train import settle
 from yuyan.config import build, dump, flatten, read_yaml, to_yaml
@@ -291,7 +292,8 @@ class _Search:
             "importance": importance,
             "best": text,
         }
-        write_text(self.folder / "tune.html", study_page(page))
+        language = str(noted(self._folder_of(done[0].number)).get("language", "en"))
+        write_text(self.folder / "tune.html", study_page(page, language))
         keys = list(self.config.tune)
         rows = [
             [t.number, f"{sign * (t.value or 0.0):.4f}", *(_settings(t.params)[key] for key in keys)]

@@ -133,6 +133,8 @@ class BiLstm(Config):
     """Width of the token vectors; by default the hidden size."""
     num_layers: int = Field(1, gt=0)
     """Layers on top of each other."""
+    embedding: WordVectors | None = None
+    """Word vectors to begin with; tokens without one are drawn like them."""
     dropout: float = Field(0.3, ge=0, lt=1)
     """Share of inputs, outputs and what lies between layers that is dropped while training."""
     initialisation: Initialisation = Initialisation(embedding_std=0.05)

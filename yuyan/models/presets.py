@@ -270,7 +270,7 @@ ModelConfig = Annotated[
 ]
 
 
-Embedded = Custom | Gpt | Nplm | Rnn | Gru | Lstm
+Embedded = Custom | Gpt | Nplm | Rnn | Gru | Lstm | BiLstm
 """Those that can begin with word vectors."""
 
 

@@ -14,9 +14,14 @@ from torch.utils.checkpoint import checkpoint
 from yuyan.nn.stack import Block
 
 
+def blocks_of(module: nn.Module) -> list[nn.Module]:
+    """All attention blocks in `module`."""
+    return [part for part in module.modules() if isinstance(part, Block)]
+
+
 def recompute_blocks(module: nn.Module) -> int:
     """From now on the blocks of `module` are computed again in the backward pass; how many there are."""
-    blocks = [part for part in module.modules() if isinstance(part, Block)]
+    blocks = blocks_of(module)
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     return len(blocks)

@@ -25,19 +25,20 @@ from yuyan.store import publish_folder
 
 def written(
     folder: Path, score: float | None = 2.0, *, steps: int = 100, text: str = "abc", created: str = "2026-11-22T08:00:00+0000",
-    each: list[float] | None = None, measure: str = "bits_per_byte", seed: int = 0,
+    each: list[float] | None = None, measure: str = "bits_per_byte", seed: int = 0, higher: bool = False, language: str = "en",
 ) -> Path:  # fmt: skip
     """A run folder as a training leaves it; without a score, as it is on the way."""
     folder.mkdir(parents=True)
     (folder / "run.yaml").write_text(
         f"name: toy\nseed: {seed}\ndata: {{sources: [{CONFIG.parent / 'stories.txt'}]}}\nmodel: {{kind: gpt}}\ntrain: {{steps: {steps}}}\n"
     )
-    made = {"created": created, "parameters": 1234, "text": {"validation": text, "test": text}}
+    made = {"created": created, "parameters": 1234, "text": {"validation": text, "test": text}, "language": language}
     (folder / "made.json").write_text(json.dumps(made))
     looks = [{measure: 3.0 - s / 100, "interval": [1.0, 4.0]} for s in (10, 20)]
     log = [{"step": s, "tokens": 10 * s, "seconds": s / 2, "loss": 5.0 - s / 100} for s in range(1, 21)]
     log += [
-        {"step": s, "tokens": 10 * s, "seconds": s / 2, "validation": v} for s, v in zip((10, 20), looks, strict=True)
+        {"step": s, "tokens": 10 * s, "seconds": s / 2, "validation": v} | ({"better": "higher"} if higher else {})
+        for s, v in zip((10, 20), looks, strict=True)
     ]
     (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in log))
     with publish_folder(folder / "model") as model:
@@ -178,6 +179,29 @@ def test_what_is_not_alike_is_not_subtracted(tmp_path: Path) -> None:
     assert re.search("B was measured on another text than A: not compared", said)
     assert re.search("A is measured in bits/byte, C in nats/masked token: not compared", said)
     assert "D is stopped: no final scores yet" in said and "the difference has no interval" in said
+
+
+@pytest.mark.parametrize("higher", [False, True])
+def test_more_accuracy_is_better_and_more_loss_is_worse(higher: bool, tmp_path: Path) -> None:
+    measure = "accuracy" if higher else "masked_token_loss"
+    a = written(tmp_path / "a", 0.5, each=[4.0, 5.0, 6.0, 5.0], measure=measure, higher=higher)
+    b = written(tmp_path / "b", 0.7, each=[6.0, 7.0, 8.0, 7.0], measure=measure, higher=higher)
+    assert compare_runs([a, b]).notes == (
+        f"validation: B is {'better' if higher else 'worse'} than A (paired over 4 examples)",
+    )
+
+
+def test_runs_on_chinese_texts_are_compared_in_chinese(tmp_path: Path) -> None:
+    a = written(tmp_path / "a", 2.0, each=[20, 10, 30, 20], language="zh")
+    b = written(tmp_path / "b", 1.9, each=[19, 9, 29, 19], language="zh", steps=200)
+    found = compare_runs([a, b])
+    assert found.notes == ("验证集：B 好于 A（按 4 篇文档 配对）",)
+    assert [row[0] for row in found.metrics()[1]][:3] == ["验证集 每字节比特数", "验证集 困惑度", "参数"]
+    assert command("runs", "compare", str(a), str(b)) == 0
+    page = (tmp_path / "compare-a-b.html").read_text(encoding="utf-8")
+    assert 'lang="zh' in page and "训练对比" in page and "训练损失" in page and "Runs side by side" not in page
+    other = written(tmp_path / "c", 1.9)
+    assert compare_runs([a, other]).language == "en"
 
 
 def test_other_questions_are_not_compared(tmp_path: Path) -> None:
