@@ -10,29 +10,32 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # malloc.h of glibc
 
 
+def _of_libc(name: str) -> Callable[..., int] | None:
+    """A function of glibc; None where the C library is another one."""
+    if sys.platform != "linux":
+        return None
+    try:
+        found: Callable[..., int] = getattr(ctypes.CDLL("libc.so.6"), name)
+    except (OSError, AttributeError):
+        return None
+    return found
+
+
 def give_back_pages() -> bool:
     """Give the system the pages in which nothing is held any more; False where the C library is another one."""
-    if sys.platform != "linux":
-        return False
-    try:
-        return bool(ctypes.CDLL("libc.so.6").malloc_trim(0))
-    except (OSError, AttributeError):
-        return False
+    trim = _of_libc("malloc_trim")
+    return trim is not None and bool(trim(0))
 
 
 def keep_freed_memory() -> bool:
     """Set the thresholds for this process; False where the C library is another one, or the user has set them."""
-    if sys.platform != "linux" or any(
-        name in os.environ for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
-    ):
-        return False
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
+    mallopt = _of_libc("mallopt")
+    if mallopt is None or any(name in os.environ for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")):
         return False
     largest = 1 << 30
     return all(mallopt(option, value) for option, value in
