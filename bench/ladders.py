@@ -14,6 +14,7 @@ import argparse
 import gzip
 import json
 import re
+import statistics
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from yuyan.commands.ladder import RUNGS, LadderOrder, ladder_command, parse_budg
 from yuyan.evaluate.terminal import ladder_table
 from yuyan.text import DataConfig, Document, write_documents
 
+RESULTS = Path(__file__).parent / "results" / "words.jsonl"
 PAGE = Path(__file__).parents[1] / "docs" / "ladder.md"
 POEMS = 10_000
 TITLES = {"shakespeare": "tiny-shakespeare", "brown": "The Brown corpus", "tang": "10,000 Tang poems (全唐诗)"}
@@ -104,7 +106,66 @@ def page(ladders: dict[str, dict[str, Any]], each: str) -> str:
                 text = " ".join((sample["prompt"] + sample["text"]).split())[:240]
                 parts.append(f"- **{rung['title']}**: {text.replace('|', ' ').replace('<', ' ')}")
         parts.append("")
-    return "\n".join(parts)
+    return "\n".join([*parts, *words_parts()])
+
+
+NAMES = {
+    "kn1": "unigram", "kn2": "bigram, Kneser-Ney", "kn3": "trigram, Kneser-Ney", "kn5": "5-gram, Kneser-Ney", "nplm": "neural n-gram (Bengio 2003)",
+    "rnn": "RNN", "gru": "GRU", "lstm": "LSTM", "gpt": "GPT",
+}  # fmt: skip
+WORDS = {
+    "brown": "## Brown by words\n\n`python bench/words.py`: Bengio's split (2003), 17,905 words, test perplexity. Networks learn by a sampled softmax "
+    "and are measured by all scores; the weights that did best on the validation part are the ones tested; one thread. The paper has 276 "
+    "for its neural model of this size (n = 5, 100 hidden units, 30 features), 252 mixed with its trigram, and 321 for Kneser-Ney.\n",
+    "wikitext": "## WikiText-2 by words\n\n`python bench/words.py --corpus wikitext --models lstm --seconds 3600`: 33,278 words, test perplexity, one "
+    "thread. AWD-LSTM (Merity et al. 2018), 33 M weights and some hundred epochs on a GPU, has 65.8.\n",
+}
+
+
+def words_parts() -> Iterator[str]:
+    """A table for each corpus in the results of bench/words.py: means over seeds, with the lowest and the highest."""
+    if not RESULTS.is_file():
+        return
+    lines = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+    for corpus, text in WORDS.items():
+        found: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in NAMES}
+        for line in lines:
+            if line["corpus"] == corpus:
+                found[line["model"]][line["seed"]] = line  # the newest counts
+        found = {name: seeds for name, seeds in found.items() if seeds}
+        if not found:
+            continue
+        best = found["kn5"][0]["test"]
+        rows = [
+            "| model | alone | under KN5 | with KN3 | with KN5 | epochs | CPU seconds | seeds |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        for name, seeds in found.items():
+            each = list(seeds.values())
+            alone = statistics.mean(line["test"] for line in each)
+            cells = [
+                NAMES[name],
+                _spread(each, "test"),
+                f"{100 * (1 - alone / best):.1f} %" if "seconds" in each[0] else "",
+            ]
+            cells += [
+                _spread(each, "with KN3"),
+                _spread(each, "with KN5"),
+                _spread(each, "epochs"),
+                _spread(each, "seconds", 0),
+            ]
+            rows.append("| " + " | ".join([*cells, str(len(each)) if "seconds" in each[0] else ""]) + " |")
+        yield text + "\n" + "\n".join(rows) + "\n"
+
+
+def _spread(lines: list[dict[str, Any]], key: str, digits: int = 1) -> str:
+    values = [line[key] for line in lines if key in line]
+    if not values:
+        return ""
+    low, high = (f"{end:.{digits}f}" for end in (min(values), max(values)))
+    return f"{statistics.mean(values):.{digits}f}" + (
+        f" ({low} to {high})" if low != high and key.startswith(("test", "with")) else ""
+    )
 
 
 def main() -> None:

@@ -7,7 +7,8 @@ the weights that did best on the validation part are measured on the test part, 
 with KN5 (nplm also with KN3, as in the paper), the weight tuned on the validation part. The peer is the test perplexity of KN5 in the same run; in the paper
 (Bengio et al. 2003, table 1) the neural model reached 276 alone and 252 mixed, beside its Kneser-Ney with 321.
 `--corpus wikitext` takes WikiText-2 at word level (33,278 types) and a wider LSTM, for an hour or so (`--seconds 3600`).
-`--quick`: 8 s each on the first 60,000 words, measured on 5,000. The last line is JSON.
+`--quick`: 8 s each on the first 60,000 words, measured on 5,000; otherwise each result is a line of bench/results/words.jsonl, of
+which `python bench/ladders.py` makes a table. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ WIDER_MODELS: dict[str, tuple[Any, float]] = {
     "lstm": (Lstm(**WIDER), 3e-3),
     "gpt": (Gpt(hidden_size=320, num_layers=5, num_heads=10, dropout=0.2), 1.5e-3),
 }
+RESULTS = Path(__file__).parent / "results" / "words.jsonl"
+COUNTED = (1, 2, 3, 5)
 LENGTH, ROWS, LOOKS, LOOK_TOKENS = 64, 32, 8, 20_000
 
 
@@ -150,14 +153,18 @@ def context_of(preset: Any) -> int | None:
 
 
 def rows_of(
-    words: Words, models: dict[str, tuple[Any, float]], seconds: float, seeds: list[int]
+    words: Words, models: dict[str, tuple[Any, float]], seconds: float, seeds: list[int], corpus: str
 ) -> list[dict[str, Any]]:
+    """Train and measure all; with a `corpus` each result is kept under its name."""
     starts = np.array([0, len(words.train)])
-    counted = {order: NGram.fit(words.train, starts, order=order, vocab_size=len(words.vocabulary)) for order in (3, 5)}
+    counted = {
+        order: NGram.fit(words.train, starts, order=order, vocab_size=len(words.vocabulary)) for order in COUNTED
+    }
     parts = (words.validation, words.test)
     known = {order: [model.log_probs(ids) for ids in parts] for order, model in counted.items()}
     perplexity = {order: float(np.exp(-each[1].mean())) for order, each in known.items()}
-    print(f"KN3 {perplexity[3]:.1f}  KN5 {perplexity[5]:.1f}", flush=True)
+    print("  ".join(f"KN{order} {value:.1f}" for order, value in perplexity.items()), flush=True)
+    keep(corpus, [{"model": f"kn{order}", "seed": 0, "test": round(value, 2)} for order, value in perplexity.items()])
     rows = []
     for name, (preset, rate) in models.items():
         for seed in seeds:
@@ -176,12 +183,23 @@ def rows_of(
                 + f" (weight {weight:.2f}); {state.seconds:.0f} CPU-s, {epochs:.1f} epochs, {state.step} updates",
                 flush=True,
             )
-            for what, value in (("alone", alone), *both.items()):
+            found = {"alone": alone, **both}
+            keep(corpus, [{
+                "model": name, "seed": seed, "test": round(alone, 2), "seconds": round(state.seconds), "epochs": round(epochs, 1),
+                "updates": state.step, **{what: round(value, 2) for what, value in both.items()},
+            }])  # fmt: skip
+            for what, value in found.items():
                 rows.append({
                     "name": f"{name}, {what}, seed {seed}", "unit": "perplexity", "ours": value, "peer": "KN5, ours",
                     "peer_value": perplexity[5], "ratio": perplexity[5] / value, "equal_output": None,
                 })  # fmt: skip
     return rows
+
+
+def keep(corpus: str, results: list[dict[str, Any]]) -> None:
+    if corpus:
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps({"corpus": corpus, **result}) + "\n" for result in results)
 
 
 def main() -> None:
@@ -199,9 +217,9 @@ def main() -> None:
     if options.quick:
         words = Words(words.train[:60_000], words.validation[:5_000], words.test[:5_000], words.vocabulary)
     seconds = 8.0 if options.quick else options.seconds
-    rows = rows_of(
-        words, {name: models[name] for name in chosen}, seconds, [int(seed) for seed in options.seeds.split(",")]
-    )
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    kept = "" if options.quick else options.corpus
+    rows = rows_of(words, {name: models[name] for name in chosen}, seconds, seeds, kept)
     print(json.dumps({"bench": "words", "corpus": options.corpus, "seconds": seconds, "rows": rows}))
 
 
