@@ -38,7 +38,7 @@ from yuyan.metrics.spans import score_spans
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("YUYAN_DATA", ROOT / ".." / "shared" / "data"))
-ROWS, CONTEXT, RATE, EPOCHS = 32, 256, 2e-4, 3
+ROWS, CONTEXT, RATE, EPOCHS = 32, 256, 3e-4, 2
 Sentence = list[tuple[str, ...]]  # of each word its columns, the tag last
 Json = dict[str, Any]
 
@@ -82,13 +82,13 @@ def _conll2000() -> Set:
 
 def _spanish() -> Set:
     parts = (_sentences("conll2002.zip", f"conll2002/esp.{part}", "latin-1") for part in ("train", "testb"))
-    return Set(*parts, budget=240)
+    return Set(*parts, budget=120)
 
 
 def _msra() -> Set:
     every = _sentences("dh_msra.zip", "dh_msra.txt", "utf-8-sig")
     train = [sentence for number, sentence in enumerate(every) if number % 10]
-    return Set(train, every[::10], budget=240, tokenizer="{kind: char}", rounds=30)
+    return Set(train, every[::10], budget=120, tokenizer="{kind: char}", rounds=30)
 
 
 SETS: dict[str, Callable[[], Set]] = {"CoNLL-2000": _conll2000, "CoNLL-2002-es": _spanish, "MSRA": _msra}

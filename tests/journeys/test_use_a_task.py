@@ -12,6 +12,7 @@ import toy_tasks
 from toy_runs import command
 
 import yuyan
+from yuyan.commands import session
 from yuyan.commands.run import open_run
 from yuyan.errors import InputError
 
@@ -163,3 +164,13 @@ def test_predicting_a_file_says_how_far_it_is(
     assert "answering: 49 % after" in capfd.readouterr().err
     said = [json.loads(line) for line in (tmp_path / "said.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [each["text"] for each in said] == texts
+
+
+def test_memory_that_is_free_is_given_back_while_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only when the state is saved, which may be hours later: batches differ in length, and what is held grows."""
+    times = list[int]()
+    monkeypatch.setattr(session, "give_back_pages", lambda: times.append(1))
+    monkeypatch.setattr(session, "GIVE_BACK_SECONDS", 0.0)
+    config = toy_tasks.config(tmp_path, toy_tasks.moods(tmp_path / "moods.jsonl"), "{kind: classify}", BERT)
+    yuyan.train(str(config), "train.save_every=2h", "train.epochs=2", out=tmp_path / "run")
+    assert len(times) >= 2

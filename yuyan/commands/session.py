@@ -50,6 +50,7 @@ from yuyan.train.threads import take_threads
 from yuyan.train.world import World
 
 LOOKS, LOOK_SHARE = 20, 0.05  # at the validation text over a run; share of the time, for a run by the clock
+GIVE_BACK_SECONDS = 30.0
 
 
 def command_to_go_on(folder: Path) -> str:
@@ -98,6 +99,7 @@ class Session:
         self.saver = Saver(patience=min(60.0, config.train.parallel.timeout) if weights.sharded else None)
         self.watch = Watch(folder, self.batches, corpus.tokenizer, self.log, None if task else config.train.spike)
         self.last_saved, self.step_saved, self.look_seconds = time.monotonic(), -1, 0.0
+        self.gave_back = self.last_saved
 
     # ------------------------------------------------------------ before
 
@@ -156,6 +158,7 @@ class Session:
                 self.look(last=done)
                 next_look = self._next_look()
             bar.set(self.plan.progress(self.state), self._note(update, speed) + pace.line(took))
+            self._give_back()
             last = stopped or done or self._lost_patience()
             self._attempt(self.saver.finish if last or due else self.saver.check)
             if last:
@@ -170,6 +173,12 @@ class Session:
                 )
                 return
             pace.resume()
+
+    def _give_back(self) -> None:
+        """Batches of a task differ in length, so that what was freed does not fit the next: more and more would be held."""
+        if isinstance(self.corpus, TaskCorpus) and time.monotonic() - self.gave_back >= GIVE_BACK_SECONDS:
+            give_back_pages()
+            self.gave_back = time.monotonic()
 
     def last_good(self) -> str:
         """What to go on with when training has failed."""
@@ -219,8 +228,6 @@ class Session:
         self.last_saved = time.monotonic()
         if self.step_saved == self.state.step:
             return
-        if isinstance(self.corpus, TaskCorpus):  # whose batches differ in length
-            give_back_pages()
         self.saver.begin(partial(self._write, self.state.snapshot(copy=not wait), self.state.step))
         if wait:
             self.saver.finish()
