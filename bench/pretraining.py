@@ -36,7 +36,7 @@ from yuyan.metrics.classify import score_labels
 
 DATA = Path(os.environ.get("YUYAN_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 CONTEXT, EPOCHS, FIFTH, TOKENIZER = 256, 3, 5, "{kind: bpe, vocab_size: 8000, mask: true}"
-SIZES = "hidden_size: 192, num_layers: 4, num_heads: 4, max_position_embeddings: 256, dropout: 0.1, initialisation: {std: 0.06}"
+SIZES = "hidden_size: 192, num_layers: 4, num_heads: 4, max_position_embeddings: 256, dropout: 0.1"
 Example = tuple[str, str]
 Json = dict[str, Any]
 
@@ -94,7 +94,7 @@ def before(kind: str, objective: str, texts: Path, seconds: int, folder: Path, s
     config.write_text(
         f"name: {kind}\nseed: {seed}\ndata: {{sources: [{texts}]}}\ntokenizer: {TOKENIZER}\nmodel: {{kind: {kind}, {SIZES}}}\n"
         f"objective: {objective}\ntrain: {{budget: {seconds}s, clock: cpu, context: 128, batch_tokens: 2048, threads: 1, "
-        "save_every: 2h, optimizer: {kind: adamw, lr: 2.0e-3}}\n",
+        "save_every: 2h, optimizer: {kind: adamw, lr: 1.0e-3}, schedule: {kind: linear, warmup: 0.1}}\n",
         encoding="utf-8",
     )
     yuyan.train(str(config), out=folder / f"{kind}-{seed}")
