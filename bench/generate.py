@@ -2,10 +2,11 @@
 
 GPT-2 small and a Llama of 110 M weights, drawn at random and the same on all sides; every engine continues the same prompts
 of 32 tokens greedily, by 64 tokens for one prompt and by 24 for batches of 8 and 32, reading of the prompts included. Ours
-opens the model folder; the peers get what `yuyan export` writes, or their own converter. Each engine has a process of
-its own, one after the other; a figure is the median of two turns after one that does not count. `share` is bytes of
-weights read for a token of one prompt, times tokens a second, of what the machine reads (measured first); `cpu` is tokens
-for a second of processor time, which a busy machine disturbs less. `same` is how many of the tokens are those of
+opens the model folder; the peers get what `yuyan export` writes, or their own converter (OPTIMUM names a folder with
+optimum-intel, for OpenVINO's GPT-2). Each engine has a process of its own, one after the other; a figure is the median of
+two turns after one that does not count, each with prompts of its own. `share` is bytes of weights read for a token of one
+prompt, times tokens a second, of what the machine reads (measured first); `cpu` is tokens for a second of processor time,
+which a busy machine disturbs less. `same` is how many of the tokens are those of
 transformers in float32 before the first that differs. The last line is JSON; a peer that is not installed or cannot
 carry a model is named.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,14 +27,14 @@ from unittest import mock
 
 BATCHES = (1, 8, 32)
 Row = dict[str, Any]
-BITS = {"float32": 32, "bfloat16": 16, "int8": 8, "int4": 4}
+BITS = {"float32": 32, "bfloat16": 16, "float16": 16, "int8": 8, "int4": 4}
 SYSTEMS = {
     "yuyan": ("float32", "bfloat16", "int8", "int4"),
     "transformers": ("float32", "bfloat16"),
     "ctranslate2": ("float32", "int8"),
     "llama.cpp": ("float32", "bfloat16", "int8", "int4"),
     "onnxruntime-genai": ("float32", "int8", "int4"),
-    "openvino-genai": ("float16", "int8", "int4"),
+    "openvino-genai": ("float32", "float16", "int8", "int4"),
 }
 
 
@@ -85,13 +87,11 @@ def convert(system: str, precision: str, name: str, folder: Path) -> None:
     model = LanguageModel.load(folder / "model")
     if system == "ctranslate2" and not (folder / "ctranslate2").exists():
         export_model(model, "ctranslate2", folder / "ctranslate2", name=name, check=False)
-    if system == "openvino-genai" and name != "llama":
-        raise ValueError(
-            "it reads GGUF of the Llama family only, and its other converter (optimum-intel) needs packages not here"
-        )
-    if system in ("llama.cpp", "openvino-genai") and not (folder / f"gguf-{precision}").exists():
+    if system == "llama.cpp" and not (folder / f"gguf-{precision}").exists():
         with quantising(precision):
             export_model(model, "gguf", folder / f"gguf-{precision}", name=name, check=False)
+    if system == "openvino-genai" and not (folder / f"openvino-{precision}").exists():
+        convert_for_openvino(precision, name, folder, model)
     if system == "onnxruntime-genai":
         if name != "llama":
             raise ValueError("its builder does not carry GPT-2")
@@ -103,6 +103,48 @@ def convert(system: str, precision: str, name: str, folder: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise ValueError(f"its builder fails: {done.stderr.strip().splitlines()[-1]}")
+
+
+OPTIMUM = """
+import sys
+from optimum.exporters.openvino import main_export
+main_export(sys.argv[1], sys.argv[2], task="text-generation-with-past", library_name="transformers", convert_tokenizer=False)
+"""
+
+
+def convert_for_openvino(precision: str, name: str, folder: Path, model: Any) -> None:
+    """A Llama from GGUF, which it runs faster; GPT-2, which it cannot read so, by optimum-intel; fewer bits by nncf."""
+    from yuyan.export import export_model
+
+    whole = folder / ("openvino-float32" if name == "gpt2" else "openvino-float16")  # it reads no GGUF of float32
+    if not whole.exists() and name == "gpt2":
+        place = os.environ.get("OPTIMUM")
+        if place is None:
+            raise ValueError("only optimum-intel converts GPT-2: name the folder that has it (OPTIMUM)")
+        environment = {**os.environ, "PYTHONPATH": place, "HF_HUB_OFFLINE": "1"}
+        command = [sys.executable, "-c", OPTIMUM, str(folder / "model"), str(whole)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if done.returncode:
+            raise ValueError(f"optimum-intel fails: {done.stderr.strip().splitlines()[-1]}")
+    elif not whole.exists():
+        import openvino_genai
+
+        with quantising("float16"):
+            export_model(model, "gguf", whole, name=name, check=False)
+        openvino_genai.LLMPipeline(str(whole / "model.gguf"), "CPU", enable_save_ov_model=True)
+    if precision in ("int8", "int4"):
+        import nncf
+        import openvino
+
+        asked = {"int8": {"mode": nncf.CompressWeightsMode.INT8_SYM},
+                 "int4": {"mode": nncf.CompressWeightsMode.INT4_SYM, "group_size": 32, "ratio": 1.0}}  # fmt: skip
+        made = nncf.compress_weights(openvino.Core().read_model(whole / "openvino_model.xml"), **asked[precision])
+        shutil.copytree(
+            whole, folder / f"openvino-{precision}", ignore=shutil.ignore_patterns("openvino_model.*", "*.gguf")
+        )
+        openvino.save_model(made, folder / f"openvino-{precision}" / "openvino_model.xml")
+    elif whole.name != f"openvino-{precision}":
+        (folder / f"openvino-{precision}").symlink_to(whole.name)  # it computes in another precision
 
 
 def quantising(precision: str) -> Any:
@@ -221,12 +263,12 @@ def same(ours: list[list[int]], theirs: list[list[int]]) -> float | None:
 
 def measure(name: str, folder: Path, threads: int, settings: argparse.Namespace) -> list[Row]:
     rows: list[Row] = []
-    limit = bandwidth(threads)
+    limit, bits = bandwidth(threads), [BITS[each] for each in settings.precision or BITS]
     print(f"{name}, {threads} threads: the machine reads {limit / 1e9:.1f} GB/s", flush=True)
     batches = [batch for batch in BATCHES if not settings.quick or batch < 32]
     for system, precisions in SYSTEMS.items():
         for precision in precisions:
-            if settings.system and system not in settings.system:
+            if system not in (settings.system or SYSTEMS) or BITS[precision] not in bits:
                 continue
             try:
                 convert(system, precision, name, folder)
@@ -249,10 +291,9 @@ def measure(name: str, folder: Path, threads: int, settings: argparse.Namespace)
 
 def compared(rows: list[Row]) -> list[Row]:
     """Ours beside the best peer with as many bits (float16 counts as bfloat16)."""
-    bits = BITS | {"float16": 16}
     found = []
     for row in (row for row in rows if row["system"] == "yuyan"):
-        alike = [r for r in rows if r["system"] != "yuyan" and bits[r["precision"]] == bits[row["precision"]]
+        alike = [r for r in rows if r["system"] != "yuyan" and BITS[r["precision"]] == BITS[row["precision"]]
                  and all(r[key] == row[key] for key in ("model", "threads", "batch"))]  # fmt: skip
         reference = [r for r in rows if r["system"] == "transformers" and r["precision"] == "float32"
                      and all(r[key] == row[key] for key in ("model", "threads", "batch"))]  # fmt: skip
@@ -294,6 +335,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two layers, fewer tokens, batches of 1 and 8, one turn")
     parser.add_argument("--only", choices=("gpt2", "llama"), help="one of the models")
     parser.add_argument("--system", action="append", help="only this engine; may be given again")
+    parser.add_argument("--precision", action="append", choices=BITS, help="only so many bits; may be given again")
     parser.add_argument("--threads", type=int, action="append", help="by default 1, and 2 where there are two cores")
     parser.add_argument("--keep", type=Path, help="a folder for models and conversions, used again if it is there")
     parser.add_argument(

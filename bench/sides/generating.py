@@ -131,8 +131,11 @@ def openvino_genai(folder: Path, precision: str, threads: int, most: int) -> tup
     import openvino
     import openvino_genai as library
 
-    place = folder / f"gguf-{precision}" / "model.gguf"
-    engine = library.LLMPipeline(str(place), "CPU", INFERENCE_NUM_THREADS=threads)
+    exact = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"} if precision == "float32" else {}
+    place = (
+        folder / f"openvino-{precision}"
+    )  # it computes in bfloat16, and keeps keys and values in 8 bits, if not told
+    engine = library.LLMPipeline(str(place), "CPU", INFERENCE_NUM_THREADS=threads, **exact)
 
     def generate(prompts: list[list[int]], count: int) -> list[list[int]]:
         settings = library.GenerationConfig()
