@@ -246,6 +246,8 @@ ERRORS = [
     Planted("a document predicts the next", "objectives/next_token.py", "labels = np.where(documents[1:] == documents[:-1], ids[1:], IGNORE)", "labels = ids[1:]", ("laws/test_documents.py",)),
     Planted("a block that leaves out keys", "nn/attend.py", "first = min(reach.first[start:stop])", "first = max(reach.first[start:stop])", ("units/nn/test_attend.py",)),
     Planted("a state saved while steps are skipped", "commands/session.py", "if self.state.streak:", "if False:", ("laws/test_bad_steps.py",)),
+    Planted("what batches leave is kept until the state is saved", "commands/session.py", "            self._give_back()\n", "", ("journeys/test_use_a_task.py",)),
+    Planted("answering a file shows nothing", "commands/task_use.py", "            bar.advance(len(answers))\n", "", ("journeys/test_use_a_task.py",)),
 ]  # fmt: skip
 
 
