@@ -2,10 +2,9 @@
 
     python bench/ladders.py [--quick] [--each 5m] [--only tang] [--rungs unigram,kn5,gpt] [--out FOLDER]
 
-tiny-shakespeare (one file), the Brown corpus (500 texts without their tags), 10,000 Tang poems. Brown takes the history of the
-field: unigram, bigram, Kneser-Ney, the neural n-gram of 2003, RNN, GRU, LSTM, Transformer. `--each` is the time for each network.
-`--quick` takes 10 s each and leaves the page alone. A ladder that is already in the folder is not built again. The last
-line is JSON.
+tiny-shakespeare (one file), the Brown corpus (500 texts without their tags), 10,000 Tang poems. `--each` is the time for each
+network. `--only` renews one section of the page; `--quick` takes 10 s each and leaves the page alone. A ladder that is already in the
+folder is not built again. The page ends with the history of the field by words, from the results of bench/words.py. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ PAGE = Path(__file__).parents[1] / "docs" / "ladder.md"
 POEMS = 10_000
 TITLES = {"shakespeare": "tiny-shakespeare", "brown": "The Brown corpus", "tang": "10,000 Tang poems (全唐诗)"}
 COUNTED = ("unigram", "bigram", "trigram", "kn5")
-HISTORY = ("unigram", "bigram", "kn5", "nplm", "rnn", "gru", "lstm", "gpt")
 
 
 def brown_texts(file: Path) -> Iterator[Document]:
@@ -78,35 +76,42 @@ def build(name: str, folder: Path, each: float, rungs: tuple[str, ...]) -> dict[
     return ladder_command(order, out, resume=out.exists())
 
 
-def page(ladders: dict[str, dict[str, Any]], each: str) -> str:
-    """docs/ladder.md."""
-    first = next(iter(ladders.values()))
-    threads = sorted({int(ladder["environment"]["threads"]) for ladder in ladders.values()})
-    parts = [
-        f"# The ladder on three texts\n\nMade by `python bench/ladders.py --each {each}` on {first['created'][:10]}; the networks "
-        f"computed with {' or '.join(map(str, threads))} thread{'s' if threads != [1] else ''} (Zen 5, AVX-512 with bfloat16). All rungs "
-        "of a table read the same tokens and are scored on the same held-out documents; each network has {each} to train and be "
-        "measured. One seed. Bits per byte compare across tables of one language only: a Chinese character is three "
-        "bytes.\n"
-    ]
+INTRODUCTION = """# The ladder on three texts, and the field's history by words
+
+Made by `python bench/ladders.py`, a section at a time (Zen 5, AVX-512 with bfloat16). All rungs of a table read the same tokens and are
+scored on the same held-out documents. One seed. Bits per byte compare across tables of one language only: a Chinese character is
+three bytes.
+"""
+
+
+def page(stored: str, ladders: dict[str, dict[str, Any]], each: str) -> str:
+    """docs/ladder.md with new sections for `ladders`; the others stay as they are."""
+    kept = {part.partition("\n")[0]: part for part in re.split(r"^(?=## )", stored, flags=re.MULTILINE)[1:]}
     for name, ladder in ladders.items():
-        columns, rows = ladder_table(ladder)
-        parts.append(f"## {TITLES[name]}\n\n" + " ".join(ladder["verdict"]) + "\n")
-        tokenizer, sizes = ladder["tokenizer"], ladder["corpus"]["bytes"]
-        parts.append(
-            f"{sizes['train']:,} bytes to train on, {sizes.get('test', 0):,} held out for this table; byte-level BPE with "
-            f"{tokenizer['vocab_size']:,} tokens, {tokenizer['bytes_per_token']:.2f} bytes a token.\n"
-        )
-        parts.append("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
-        parts[-1] += "".join("\n| " + " | ".join(row) + " |" for row in rows) + "\n"
-        parts.append("After the same beginning:\n")
-        for rung in ladder["rungs"]:
-            if rung["samples"]:
-                sample = rung["samples"][0]
-                text = " ".join((sample["prompt"] + sample["text"]).split())[:240]
-                parts.append(f"- **{rung['title']}**: {text.replace('|', ' ').replace('<', ' ')}")
-        parts.append("")
-    return "\n".join([*parts, *words_parts()])
+        kept[f"## {TITLES[name]}"] = "\n".join(section(name, ladder, each))
+    for part in words_parts():
+        kept[part.partition("\n")[0]] = part
+    return INTRODUCTION + "\n" + "\n".join(part.strip() + "\n" for part in kept.values())
+
+
+def section(name: str, ladder: dict[str, Any], each: str) -> Iterator[str]:
+    """One text: the verdict, what was read, the table, samples."""
+    columns, rows = ladder_table(ladder)
+    yield f"## {TITLES[name]}\n\n" + " ".join(ladder["verdict"]) + "\n"
+    tokenizer, sizes, threads = ladder["tokenizer"], ladder["corpus"]["bytes"], int(ladder["environment"]["threads"])
+    yield (
+        f"{ladder['created'][:10]}, {each} for each network, {threads} thread{'s' if threads > 1 else ''}; {sizes['train']:,} bytes to train on, "
+        f"{sizes.get('test', 0):,} held out for this table; byte-level BPE with {tokenizer['vocab_size']:,} tokens, "
+        f"{tokenizer['bytes_per_token']:.2f} bytes a token.\n"
+    )
+    lines = [columns, ["---"] * len(columns), *rows]
+    yield "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    yield "After the same beginning:\n"
+    for rung in ladder["rungs"]:
+        if rung["samples"]:
+            sample = rung["samples"][0]
+            text = " ".join((sample["prompt"] + sample["text"]).split())[:240]
+            yield f"- **{rung['title']}**: {text.replace('|', ' ').replace('<', ' ')}"
 
 
 NAMES = {
@@ -177,20 +182,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     each = parse_budget("10s" if options.quick else options.each)
-    rungs = {name: HISTORY if name == "brown" else RUNGS for name in TITLES}
-    if options.rungs:
-        rungs = dict.fromkeys(TITLES, tuple(options.rungs.split(",")))
+    rungs = tuple(options.rungs.split(",")) if options.rungs else RUNGS
     names = [options.only] if options.only else list(TITLES)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.out or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            ladders = {name: build(name, folder, each, rungs[name]) for name in names}
+            ladders = {name: build(name, folder, each, rungs) for name in names}
         except FileNotFoundError as error:
             print(f"skipped: {error}; set YUYAN_DATA to the folder of the data sets")
             ladders = {}
-    if ladders and not options.quick and not options.only:
-        PAGE.write_text(page(ladders, options.each), encoding="utf-8")
+    if ladders and not options.quick:
+        PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), ladders, options.each), encoding="utf-8")
     rows = []
     for name, ladder in ladders.items():
         counted = min(r["bits_per_byte"] for r in ladder["rungs"] if r["kind"] == "ngram")

@@ -1,8 +1,10 @@
-"""N-gram estimation and lookup on one thread against KenLM and NLTK: `python bench/ngram.py [--quick]`.
+"""N-gram estimation and lookup on one thread against KenLM and NLTK: `python bench/ngram.py [--quick] [--part growth]`.
 
 Ours and the peer alternate; the figure is the median, in tokens per second of processor time (the peer's own process
 included), so that a busy machine disturbs little. KenLM's estimator is `lmplz` on the path or in $LMPLZ; what is not
-installed is left out, and the output says so. The last line is JSON.
+installed is left out, and the output says so. `--part growth` counts orders 1 to 5 of drawn texts of 100,000 to 100 million tokens, each in
+a process of its own: time and peak memory (100,000 words by Zipf's law, one independent of the other, so that nearly all long n-grams
+are new: real text repeats itself and needs less). The last line is JSON.
 """
 
 from __future__ import annotations
@@ -215,11 +217,56 @@ def bench_brown_split(repeats: int) -> list[Row]:
     return rows
 
 
+def bench_growth(quick: bool) -> list[Row]:
+    """Over three decades of tokens."""
+    rows = list[Row]()
+    for tokens in (10_000, 100_000) if quick else (100_000, 1_000_000, 10_000_000, 100_000_000):
+        command = [sys.executable, __file__, "--count", str(tokens)]
+        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        print(
+            f"{tokens:>11,} tokens: {found['seconds']:8.2f} CPU-s, {found['grams']:>11,} n-grams, peak {found['bytes'] / 2**20:8,.0f} MiB",
+            flush=True,
+        )
+        rows.append(
+            row(f"count order {ORDER}, {tokens:,} tokens", "CPU s", found["seconds"])
+            | {"mebibytes": found["bytes"] / 2**20}
+        )
+    return rows
+
+
+def count_drawn(tokens: int) -> dict[str, float]:
+    """Processor time of one estimation, how many n-grams came out, and the peak memory of this process."""
+    draw, words = np.random.default_rng(0), 100_000
+    bounds = np.cumsum(1 / np.arange(1, words + 1))
+    pieces = [
+        np.searchsorted(bounds, draw.random(min(1 << 20, tokens - at)) * bounds[-1]).astype(np.int32)
+        for at in range(0, tokens, 1 << 20)
+    ]
+    ids = np.concatenate(pieces) + len(SPECIAL)
+    del pieces
+    starts = np.append(np.arange(0, tokens, 25), tokens)
+    models = list[NGram]()
+    seconds = processor_seconds(
+        lambda: models.append(NGram.fit(ids, starts, order=ORDER, vocab_size=words + len(SPECIAL), bos=BOS, eos=EOS))
+    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": seconds, "grams": sum(models[0].sizes), "bytes": peak}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer repeats, Brown only")
-    quick = parser.parse_args().quick
+    parser.add_argument("--part", choices=["all", "growth"], default="all")
+    parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    quick = options.quick
     torch.set_num_threads(1)
+    if options.count is not None:
+        print(json.dumps(count_drawn(options.count)))
+        return 0
+    if options.part == "growth":
+        print(json.dumps({"bench": "ngram", "rows": bench_growth(quick)}))
+        return 0
     repeats = 3 if quick else 7
     try:
         sentences = brown_sentences()
