@@ -50,6 +50,8 @@ class Texts(NamedTuple):
     units: str
     counted_by: str
     """What the peer counts, in scikit-learn's words."""
+    epochs: tuple[int, int] = (6, 20)
+    """Over all training texts, and over a tenth of them."""
 
 
 def labelled(name: str) -> list[Example]:
@@ -88,7 +90,7 @@ def chinese() -> Texts:
             columns = archive.read(name).decode("utf-8").splitlines()
         yield from "".join(line.split()[0] if line.strip() else "\n" for line in columns).split("\n")
 
-    return Texts(*parts, more, "{kind: char}", "characters", "char")
+    return Texts(*parts, more, "{kind: char}", "characters", "char", (3, 10))
 
 
 def vectors_of(texts: Texts, folder: Path, quick: bool) -> Path:
@@ -136,7 +138,7 @@ def rows_of(name: str, texts: Texts, seeds: list[int], quick: bool, folder: Path
         peer = counted(Set(train, texts.test), texts.counted_by)["accuracy"]
         for begin in BEGINNINGS:
             places = [folder / f"{share} {begin} {seed}".replace(" ", "-") for seed in seeds]
-            each = [accuracy(texts, train, begin, vectors, seed, place, 1 if quick else 6 if share == 1 else 20)
+            each = [accuracy(texts, train, begin, vectors, seed, place, 1 if quick else texts.epochs[share > 1])
                     for seed, place in zip(seeds, places, strict=True)]  # fmt: skip
             mean = statistics.mean(each)
             print(
