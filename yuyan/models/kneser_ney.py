@@ -70,7 +70,9 @@ def estimate(
         raise InputError(f"token {bos} is bos and stands inside a document; give the documents without it")
     if len(stream) == marks:
         raise DataError("no tokens to count: every document is empty")
-    return _probabilities(_count(stream, begins, order, vocab_size, bos), vocab_size, bos)
+    counted = _count(stream, begins, order, vocab_size, bos)
+    del stream  # a copy of the whole text
+    return _probabilities(counted, vocab_size, bos)
 
 
 # ---------------------------------------------------------------- counting
@@ -154,14 +156,17 @@ def _probabilities(counted: list[_Counted], vocab_size: int, bos: int | None) ->
     levels: list[Level] = []
     while counted:
         level = counted.pop(0)
+        offsets, tokens = level.offsets, level.tokens
         probs, rest = _interpolate(level, lower)
+        del level
+        lower = probs  # of the order below nothing is needed any more
         if levels:
             levels[-1] = levels[-1]._replace(log_backoffs=np.log(rest, out=rest))
         elif bos is not None:
             probs[bos] = 0.0
         with np.errstate(divide="ignore"):
-            levels.append(Level(level.offsets, level.tokens, np.log(probs), np.empty(0)))
-        lower = probs
+            logs = np.log(probs, out=None if counted else probs)
+        levels.append(Level(offsets, tokens, logs, np.empty(0)))
     return levels
 
 
