@@ -226,16 +226,6 @@ def _tile(
 
 
 @intrinsic
-def bits_of(typing: Any, x: Any) -> Any:
-    """The bits of a float32 as int32."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], code.i32)
-
-    return types.int32(types.float32), codegen
-
-
-@intrinsic
 def float_of(typing: Any, x: Any) -> Any:
     """The float32 of these bits."""
 
