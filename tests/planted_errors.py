@@ -55,7 +55,7 @@ ERRORS = [
     Planted("looks are compiled too", "train/compile.py", "fast = self.block.training and torch.is_grad_enabled()", "fast = True", ("laws/test_compiled.py",)),
     Planted("compiled even where it is slower", "train/compile.py", "not measure or seconds * WORTH", "not measure or seconds", ("laws/test_compiled.py",)),
     Planted("more accuracy is called worse", "commands/compare.py", "(value > 0) == higher", "value < 0", ("units/commands/test_runs.py",)),
-    Planted("masters are rounded with the weights", "train/precision.py", "                torch._foreach_copy_(self._working, self._masters)", "                torch._foreach_copy_(self._working, self._masters); torch._foreach_copy_(self._masters, self._working)", ("laws/test_precision.py",)),
+    Planted("masters are rounded with the weights", "train/precision.py", "                torch._foreach_copy_(self._working, self._masters)", "                torch._foreach_copy_(self._working, self._masters); torch._foreach_copy_(self._masters, self._working)", ("laws/test_bfloat16.py",)),
     Planted("mean of means", "train/step.py", "loss.total.sum().backward()", "(loss.total.sum() / loss.count.sum()).backward()", (CUT,)),
     Planted("a trial under way is forgotten", "commands/tune.py", "states=(TrialState.RUNNING,)", "states=(TrialState.WAITING,)", ("units/commands/test_tune.py",)),
     Planted("trials that fall behind go on", "commands/tune.py", "if fresh and trial.should_prune():", "if False:", ("units/commands/test_tune.py",)),

@@ -194,7 +194,7 @@ class LlamaCpp:
     def _ask(self, ids: list[int], count: int, probabilities: int) -> list[dict[str, Any]]:
         answer = self._server.handle_completions(
             {
-                "prompt": ids, "n_predict": count, "n_probs": probabilities, "temperature": 0.0, "cache_prompt": False,
+                "prompt": ids, "n_predict": count, "n_probs": probabilities, "temperature": 0.0, "cache_prompt": True,  # a text is read once, not again for each of its tokens
                 "logit_bias": [[self._plain, 1000.0]],  # the answer is silent behind half a character or an end
             }
         )  # fmt: skip
