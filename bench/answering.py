@@ -30,7 +30,7 @@ import yuyan
 # isort: split
 import numpy as np
 import torch
-from tasks import apart, bf16, weights
+from tasks import apart, trainer_arguments, weights
 
 from yuyan.metrics.answers import mark, score_answers, units_of, way_of, words_of
 from yuyan.tasks import FindAnswer
@@ -192,14 +192,8 @@ def trainer(train: Path, test: Path, plan: Plan, folder: Path) -> Result:
         start, end = (inside[0], inside[-1]) if whole and inside else (0, 0)
         return {"input_ids": row["ids"], "token_type_ids": row["types"], "start_positions": start, "end_positions": end}
 
-    arguments = transformers.TrainingArguments(
-        output_dir=str(folder / "peer"), num_train_epochs=plan.epochs, learning_rate=plan.rate, weight_decay=0.01,
-        per_device_train_batch_size=ROWS, per_device_eval_batch_size=32, warmup_steps=0.1, seed=SEED, report_to=[],
-        save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=True, bf16=bf16(), bf16_full_eval=False,
-        adam_beta2=0.999, dataloader_pin_memory=False, train_sampling_strategy="group_by_length",
-    )  # fmt: skip
     peer = transformers.Trainer(
-        model=model, args=arguments, train_dataset=[labelled(row) for row in windows(learned)[1]],
+        model=model, args=trainer_arguments(folder, plan.epochs, plan.rate, ROWS), train_dataset=[labelled(row) for row in windows(learned)[1]],
         data_collator=transformers.DataCollatorWithPadding(tokenizer),
     )  # fmt: skip
     peer.train()

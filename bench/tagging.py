@@ -32,7 +32,7 @@ import yuyan
 
 # isort: split
 import torch
-from tasks import apart, bf16, weights
+from tasks import apart, trainer_arguments, weights
 
 from yuyan.metrics.spans import score_spans
 
@@ -162,14 +162,8 @@ def trainer(data: Set, folder: Path, epochs: int) -> Result:
             for i, row in enumerate(rows)
         ]  # fmt: skip
 
-    arguments = transformers.TrainingArguments(
-        output_dir=str(folder / "peer"), num_train_epochs=epochs, learning_rate=RATE, weight_decay=0.01,
-        per_device_train_batch_size=ROWS, per_device_eval_batch_size=32, warmup_steps=0.1, seed=0, report_to=[],
-        save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=True, bf16=bf16(), bf16_full_eval=False,
-        adam_beta2=0.999, dataloader_pin_memory=False, train_sampling_strategy="group_by_length",
-    )  # fmt: skip
     peer = transformers.Trainer(
-        model=model, args=arguments, train_dataset=encoded(data.train),
+        model=model, args=trainer_arguments(folder, epochs, RATE, ROWS), train_dataset=encoded(data.train),
         data_collator=transformers.DataCollatorForTokenClassification(tokenizer),
     )  # fmt: skip
     peer.train()

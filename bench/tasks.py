@@ -121,20 +121,26 @@ def trainer(data: Set, folder: Path) -> dict[str, float]:
         ids = tokenizer([text for text, _ in rows], truncation=True, max_length=CONTEXT)["input_ids"]
         return [{"input_ids": i, "labels": labels.index(label)} for i, (_, label) in zip(ids, rows, strict=True)]
 
-    arguments = transformers.TrainingArguments(
-        output_dir=str(folder / "peer"), num_train_epochs=data.epochs, learning_rate=data.rate, weight_decay=0.01,
-        per_device_train_batch_size=ROWS, per_device_eval_batch_size=64, warmup_steps=0.1, seed=0, report_to=[],
-        save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=True, bf16=bf16(), bf16_full_eval=False,
-        adam_beta2=0.999, dataloader_pin_memory=False, train_sampling_strategy="group_by_length",
-    )  # fmt: skip
     peer = transformers.Trainer(
-        model=model, args=arguments, train_dataset=encoded(data.train),
+        model=model, args=trainer_arguments(folder, data.epochs, data.rate, ROWS), train_dataset=encoded(data.train),
         data_collator=transformers.DataCollatorWithPadding(tokenizer),
     )  # fmt: skip
     peer.train()
     output = peer.predict(encoded(inside))  # in the order of the lengths, not of the rows
     right = np.mean(output.predictions.argmax(1) == output.label_ids)
     return {"accuracy": float(right), "seconds": time.process_time() - started}
+
+
+def trainer_arguments(folder: Path, epochs: int, rate: float, rows: int) -> Any:
+    """The Trainer's settings, as ours has them: the same for every task."""
+    import transformers
+
+    return transformers.TrainingArguments(
+        output_dir=str(folder / "peer"), num_train_epochs=epochs, learning_rate=rate, weight_decay=0.01,
+        per_device_train_batch_size=rows, per_device_eval_batch_size=64, warmup_steps=0.1, seed=0, report_to=[],
+        save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=True, bf16=bf16(), bf16_full_eval=False,
+        adam_beta2=0.999, dataloader_pin_memory=False, train_sampling_strategy="group_by_length",
+    )  # fmt: skip
 
 
 def apart(work: Callable[..., T], *arguments: Any) -> T:

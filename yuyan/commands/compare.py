@@ -153,9 +153,10 @@ class _Notes:
             parts["split"] = name_of(parts["split"], self.language)
         self.lines[word(key, self.language).format(**parts)] = None
 
-    def measure(self, key: str) -> str:
-        """As a table's head calls it."""
-        return terminal_name(key) if self.language == "en" else measure_name(key, self.language)
+
+def _measure(key: str, language: str) -> str:
+    """A measure as a table's head calls it."""
+    return terminal_name(key) if language == "en" else measure_name(key, language)
 
 
 def _side(letter: str, folder: Path) -> Side:
@@ -195,10 +196,10 @@ def _score_rows(split: str, sides: Sequence[Side], notes: _Notes, differences: d
             if found is not None:
                 differences[f"{split} {side.letter}"] = found
             said.append("–" if found is None else _said(found))
-        yield Row(f"{name_of(split, notes.language)} {notes.measure(measure)}", values, said)
+        yield Row(f"{name_of(split, notes.language)} {_measure(measure, notes.language)}", values, said)
     for key in dict.fromkeys(k for side in sides for k in _marks(side, split)):
         yield Row(
-            f"{name_of(split, notes.language)} {notes.measure(key)}",
+            f"{name_of(split, notes.language)} {_measure(key, notes.language)}",
             [significant(_marks(s, split).get(key)) for s in sides],
             ["–"] * (len(sides) - 1),
         )
@@ -215,7 +216,12 @@ def _difference(split: str, measure: str, first: Side, side: Side, notes: _Notes
     names = {"split": split, "first": first.letter, "letter": side.letter}
     if measure != one[0] or measure != other[0]:
         if one[0] is not None and other[0] is not None and one[0] != other[0]:
-            notes.add("other_measures", one=notes.measure(one[0]), other=notes.measure(other[0]), **names)
+            notes.add(
+                "other_measures",
+                one=_measure(one[0], notes.language),
+                other=_measure(other[0], notes.language),
+                **names,
+            )
         return None
     if one[1] is None or other[1] is None or one[1] != other[1]:
         notes.add("other_text", **names)
@@ -306,14 +312,7 @@ def curves_of(sides: Sequence[Side], language: str = "en") -> list[Drawn]:
         title = word("validation_curve", language).format(text=text)
         for across in ("tokens", "seconds"):
             curves = {side.title: _looks(side, measure, across) for side in members}
-            found.append(
-                Drawn(
-                    title,
-                    curves,
-                    across,
-                    terminal_name(measure) if language == "en" else measure_name(measure, language),
-                )
-            )
+            found.append(Drawn(title, curves, across, _measure(measure, language)))
     losses = {side.title: [(r["tokens"], r["loss"]) for r in side.log if "loss" in r] for side in sides}
     found.append(Drawn(word("training_loss", language), losses, "tokens", "nats"))
     return found

@@ -62,7 +62,7 @@ def try_compiled(
         undo = compile_blocks(blocks, backend)
         try:
             seconds = median_seconds(learner, batch)
-        except (RuntimeError, OSError, NotImplementedError) as error:  # no compiler, or one that fails
+        except (RuntimeError, OSError) as error:  # no compiler, or one that fails
             undo()
             said = " ".join(str(error).split("\n\n")[0].split())
             return {"chosen": False, "failed": f"{type(error).__name__}: {said}"[:300]}
