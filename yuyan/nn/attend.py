@@ -4,6 +4,7 @@ In float32 that is PyTorch's fused kernel. In bfloat16 on a CPU its products run
 its backward pass at a few per cent. There attention is computed in blocks of queries, each against the keys it may
 see, with products that run at full speed; for a backward pass the probabilities are kept. What no query of a block sees,
 before its first key or after its last, is not computed: so a causal mask, a window, and the documents of a packed row save time.
+Dropout of the probabilities is drawn as in `yuyan/nn/drop.py`, once a block, and drawn again in the backward pass.
 
 Shapes: B batch, H heads, T tokens, S keys, K head size; N = B x H.
 """
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from yuyan.nn.drop import drawn_seed, dropped
 from yuyan.nn.transforms import under_transform
 from yuyan.nn.words import has_words, share, words
 
@@ -52,7 +54,7 @@ def attend(
     `mask` as in `scaled_dot_product_attention`, with four axes; with `causal` query t sees the keys up to t. `reach` is
     that of the mask, if it is known.
     """
-    if dropout == 0.0 and (mask is None or not causal) and _blocked_is_faster(query, key, value, mask):
+    if (mask is None or not causal) and _blocked_is_faster(query, key, value, mask):
         shared = query.shape[1] // key.shape[1]
         if shared > 1:
             key, value = (x.repeat_interleave(shared, dim=1) for x in (key, value))
@@ -61,9 +63,10 @@ def attend(
         if not causal and reach is None:  # nothing can be left out
             size = max(size, WHOLE // (query.shape[0] * query.shape[1] * key.shape[2]))
         blocks = blocks_of(query.shape[2], key.shape[2], causal, reach, size)
+        drop = Drop(dropout, [drawn_seed() for _ in blocks]) if dropout else None
         if not _differentiated(query, key, value, mask):
-            return _forward(query, key, value, mask, blocks, scale, None)
-        result: Tensor = Blocked.apply(query, key, value, mask, blocks, scale)  # type: ignore[no-untyped-call]
+            return _forward(query, key, value, mask, blocks, scale, None, drop)
+        result: Tensor = Blocked.apply(query, key, value, mask, blocks, scale, drop)  # type: ignore[no-untyped-call]
         return result
     return F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=causal, scale=scale, dropout_p=dropout,
@@ -89,13 +92,13 @@ def _differentiated(*tensors: Tensor | None) -> bool:
 
 def _forward(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, blocks: list[Block], scale: float,
-    kept: list[Tensor] | None,
+    kept: list[Tensor] | None, drop: Drop | None,
 ) -> Tensor:  # fmt: skip
-    """Block after block; the probabilities of each are added to `kept`."""
+    """Block after block; the probabilities of each, before dropout, are added to `kept`."""
     batch, heads, queries, _ = query.shape
     query, key, value = _joined(query, key, value)
     outputs = []
-    for rows, seen, causal in blocks:
+    for number, (rows, seen, causal) in enumerate(blocks):
         part = None if mask is None else mask[:, :, rows if mask.shape[2] > 1 else slice(None), seen]
         numbers = None if part is None or part.dtype == torch.bool else part
         near = key[:, seen].contiguous()  # the product would copy a view in the order of its transpose, slowly
@@ -103,7 +106,8 @@ def _forward(
         if part is not None and part.dtype == torch.bool:
             scores.view(batch, heads, -1, scores.shape[-1]).masked_fill_(~part, float("-inf"))
         weights = _softmax(scores, scale if numbers is None else 1.0, causal)
-        outputs.append(torch.bmm(weights, value[:, seen]))
+        used = weights if drop is None else drop.of(number, weights)
+        outputs.append(torch.bmm(used, value[:, seen]))
         if kept is not None:
             kept.append(weights)
     return _one(outputs).view(batch, heads, queries, -1)
@@ -133,17 +137,29 @@ def _softmax(scores: Tensor, scale: float, causal: bool) -> Tensor:
     return scores
 
 
+class Drop(NamedTuple):
+    """Dropout of the probabilities of an attention: its rate, and a seed for each block."""
+
+    rate: float
+    seeds: list[int]
+
+    def of(self, block: int, numbers: Tensor) -> Tensor:
+        """What is left of the probabilities of a block, or of their gradient."""
+        return dropped(numbers, self.rate, self.seeds[block])
+
+
 class Blocked(torch.autograd.Function):
     """Attention in blocks of queries; gradients of the mask too, where it is numbers (T5's bias)."""
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, blocks: list[Block], scale: float
-    ) -> Tensor:
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, blocks: list[Block], scale: float,
+        drop: Drop | None = None,
+    ) -> Tensor:  # fmt: skip
         kept: list[Tensor] = []
-        output = _forward(query, key, value, mask, blocks, scale, kept)
+        output = _forward(query, key, value, mask, blocks, scale, kept, drop)
         ctx.save_for_backward(query, key, value, mask, *kept)
-        ctx.blocks, ctx.scale = blocks, scale
+        ctx.blocks, ctx.scale, ctx.drop = blocks, scale, drop
         return output
 
     @staticmethod
@@ -153,9 +169,13 @@ class Blocked(torch.autograd.Function):
         query, key, value, d_output = _joined(query, key, value, d_output)
         keys = key.shape[1]
         d_queries, d_masks, d_key, d_value = [], [], None, None
-        for (rows, seen, _), weights in zip(reversed(ctx.blocks), reversed(kept), strict=True):
+        for number in reversed(range(len(kept))):
+            (rows, seen, _), weights = ctx.blocks[number], kept[number]
+            used = weights if ctx.drop is None else ctx.drop.of(number, weights)
             d_rows = d_output[:, rows]
             d_weights = torch.bmm(d_rows, value[:, seen].contiguous().transpose(1, 2))
+            if ctx.drop is not None:
+                d_weights = ctx.drop.of(number, d_weights)
             d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
             if ctx.needs_input_grad[3]:
                 d_masks.append(_mask_gradient(d_scores.view(*shapes[0][:2], *d_scores.shape[1:]), mask))
@@ -164,10 +184,11 @@ class Blocked(torch.autograd.Function):
             d_queries.append(torch.bmm(d_scores, key[:, seen]))
             d_block = torch.bmm(d_scores.transpose(1, 2), query[:, rows])
             d_key = _added(d_key, seen, d_block, keys, len(kept))
-            d_value = _added(d_value, seen, torch.bmm(weights.transpose(1, 2), d_rows), keys, len(kept))
+            d_value = _added(d_value, seen, torch.bmm(used.transpose(1, 2), d_rows), keys, len(kept))
         assert d_key is not None and d_value is not None
         gradients = (_one(d_queries[::-1]), d_key.to(key.dtype), d_value.to(value.dtype))
-        return *(g.view(shape) for g, shape in zip(gradients, shapes, strict=True)), _whole(d_masks, mask), None, None
+        given = (g.view(shape) for g, shape in zip(gradients, shapes, strict=True))
+        return *given, _whole(d_masks, mask), None, None, None
 
 
 def _joined(*tensors: Tensor) -> list[Tensor]:

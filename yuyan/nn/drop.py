@@ -22,8 +22,27 @@ def dropout(x: Tensor, rate: float) -> Tensor:
         return x
     if not has_words(x) or not x.numel():
         return F.dropout(x, rate)
-    seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
-    out: Tensor = _Dropout.apply(x, rate, seed)  # type: ignore[no-untyped-call]
+    out: Tensor = _Dropout.apply(x, rate, drawn_seed())  # type: ignore[no-untyped-call]
+    return out
+
+
+def drawn_seed() -> int:
+    """From PyTorch's generator."""
+    return int(torch.randint(2**63 - 1, (), dtype=torch.int64))
+
+
+def dropped(x: Tensor, rate: float, seed: int) -> Tensor:
+    """What is left of `x`: which numbers, depends on the seed and the shape alone. It is not differentiated here."""
+    from yuyan.nn import kernels
+
+    x = x.contiguous()
+    out = torch.empty_like(x)
+    source, made = (words(t).reshape(-1, t.shape[-1]) for t in (x, out))
+    low, high, limit = seed & 0xFFFFFFFF, seed >> 32, min(round(rate * 2**32), 2**32 - 1)
+    share(
+        len(source), x.numel(),
+        lambda first, last: kernels.dropped(first, last, source, made, low, high, limit, 1 / (1 - rate)),
+    )  # fmt: skip
     return out
 
 
@@ -43,18 +62,8 @@ class _Dropout(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, rate: float, seed: int) -> Tensor:
-        from yuyan.nn import kernels
-
         ctx.rate, ctx.seed = rate, seed
-        x = x.contiguous()
-        out = torch.empty_like(x)
-        source, made = (words(t).reshape(-1, t.shape[-1]) for t in (x, out))
-        low, high, limit = seed & 0xFFFFFFFF, seed >> 32, min(round(rate * 2**32), 2**32 - 1)
-        share(
-            len(source), x.numel(),
-            lambda first, last: kernels.dropped(first, last, source, made, low, high, limit, 1 / (1 - rate)),
-        )  # fmt: skip
-        return out
+        return dropped(x, rate, seed)
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, None, None]:

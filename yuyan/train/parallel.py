@@ -83,8 +83,7 @@ class ReplicatedWeights(MasterWeights):
         somewhere = self.world.add(used).tolist()
         masters = [p for p, n in zip(self.masters.values(), somewhere, strict=True) if n]
         for master in masters:
-            if master.grad is None:
-                master.grad = torch.zeros_like(master)
+            master.grad = torch.zeros_like(master) if master.grad is None else master.grad.to(master.dtype)
         if not masters:
             return
         flat = torch.cat([cast(Tensor, master.grad).flatten() for master in masters])

@@ -7,6 +7,7 @@ section 3.1), and softmax, loss and norms are float32 inside their kernels.
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from yuyan.train.parts import own
+from yuyan.nn.words import has_words, share, words
+from yuyan.train.parts import own, whole
 
 T = TypeVar("T")
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -57,6 +59,8 @@ class MasterWeights:
             self.masters: dict[str, nn.Parameter] = named
         else:
             self.masters = {name: nn.Parameter(p.detach().clone().float()) for name, p in named.items()}
+            for master in self.masters.values():
+                master.grad_dtype = None  # that of the working weights is taken as it is
             for parameter in module.parameters():  # in place: modules keep their Parameter objects, ties stay tied
                 parameter.data = parameter.data.to(dtype)
         self._masters: list[Tensor] = list(self.masters.values())
@@ -64,16 +68,37 @@ class MasterWeights:
         self.separate = dtype != torch.float32
 
     def take_gradients(self) -> None:
-        """Add the gradients of the working weights to the masters', in float32, and forget them."""
+        """Add the gradients of the working weights to the masters', and forget them. The first are taken as they are, in
+        `dtype`; sums are float32."""
         if not self.separate:
             return
         for master, working in zip(self._masters, self._working, strict=True):
-            if working.grad is not None:
-                if master.grad is None:
-                    master.grad = working.grad.float()
-                else:
-                    master.grad += working.grad
-                working.grad = None
+            if working.grad is None:
+                continue
+            if master.grad is None:
+                master.grad = working.grad
+            else:
+                master.grad = master.grad.float()
+                master.grad += working.grad
+            working.grad = None
+
+    def gradient_norm(self) -> float:
+        """Of all gradients together, over all parts of them."""
+        gradients = [master.grad for master in self.masters.values() if master.grad is not None]
+        others = [gradient for gradient in gradients if not has_words(gradient)]
+        norm = float(whole(nn.utils.get_total_norm(others))) if others else 0.0
+        return math.hypot(norm, math.sqrt(sum(_squares(gradient) for gradient in gradients if has_words(gradient))))
+
+    def scale_gradients(self, factor: float) -> None:
+        """Make the masters' gradients float32, times `factor`."""
+        with torch.no_grad():
+            gradients = list[Tensor]()
+            for master in self.masters.values():
+                if master.grad is not None:
+                    master.grad = master.grad.to(master.dtype)  # itself, if it is that already
+                    gradients.append(master.grad)
+            if gradients:
+                torch._foreach_mul_(gradients, factor)
 
     def publish(self) -> None:
         """Copy the masters, rounded, into the working weights."""
@@ -108,3 +133,11 @@ class MasterWeights:
         """Forget all gradients."""
         for parameter in (*self.masters.values(), *self._working):
             parameter.grad = None
+
+
+def _squares(gradient: Tensor) -> float:
+    """The sum of the squares of a gradient that has words."""
+    from yuyan.train import kernels
+
+    given = words(gradient.contiguous()).reshape(-1, gradient.shape[-1])
+    return float(sum(share(len(given), gradient.numel(), lambda first, last: kernels.squares(first, last, given))))

@@ -13,17 +13,18 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from yuyan.errors import InputError, YuyanError
 from yuyan.objectives import Batch
-from yuyan.train.parts import whole
+from yuyan.train.optimizer.adamw import ScalingAdamW
 from yuyan.train.penalty import Penalty
 from yuyan.train.schedule import Schedule
 from yuyan.train.state import State
 from yuyan.train.world import World
 
 SKIPS_IN_A_ROW = 10
+TINY = 1e-6  # added to a norm that is divided by
 NonFinite = Literal["skip", "stop"]
 Clock = Literal["wall", "cpu"]
 CLOCKS: dict[Clock, Callable[[], float]] = {"wall": time.monotonic, "cpu": time.process_time}
@@ -127,11 +128,13 @@ class PlainStep:
 
     def _finish(self, state: State, count: int, loss_total: float, totals: list[Tensor]) -> float:
         state.weights.sum_gradients()
-        masters = list(state.weights.masters.values())
-        gradients = [p.grad for p in masters if p.grad is not None]
-        torch._foreach_div_(gradients, float(count))
-        norm = _clip(masters, math.inf if self.clip is None else self.clip)
+        norm = state.weights.gradient_norm() / count
         if math.isfinite(norm) and math.isfinite(loss_total):
+            factor = 1 / count if self.clip is None else min(1.0, self.clip / (norm + TINY)) / count
+            if isinstance(state.optimizer, ScalingAdamW) and self.penalty is None:
+                state.optimizer.scale = factor
+            else:
+                state.weights.scale_gradients(factor)
             if self.penalty is not None:
                 self.penalty.add(state.optimizer.param_groups)
             state.optimizer.step()
@@ -183,9 +186,3 @@ def memory_errors(step: int, batch: Batch) -> Iterator[None]:
             else "use a smaller train.context or model.hidden_size"
         )  # fmt: skip
         raise OutOfMemory(f"step {step}: out of memory with {rows} rows, {tokens} tokens, at once; {remedy}") from error
-
-
-def _clip(masters: list[nn.Parameter], largest: float) -> float:
-    """Scale the gradients to a norm of at most `largest`; the norm before that, over all parts of them."""
-    norm = nn.utils.clip_grad_norm_(masters, largest)
-    return float(whole(norm))

@@ -33,6 +33,36 @@ def test_bfloat16_training_takes_the_blocked_way_and_stays_close(monkeypatch: py
     torch.testing.assert_close(ours.float(), exact, atol=0.03, rtol=0.03)
 
 
+@pytest.mark.parametrize("causal", [True, False])
+def test_dropout_of_the_probabilities(causal: bool) -> None:
+    """With the values of the unit matrix the output is the probabilities; what is left of them decides the gradients."""
+    torch.manual_seed(4)
+    length, rate = 150, 0.25  # three blocks of a causal mask
+    query, key = (torch.randn(2, 3, length, 16).bfloat16().requires_grad_() for _ in range(2))
+    value = torch.eye(length).expand(2, 3, -1, -1).bfloat16().requires_grad_()
+    state = torch.get_rng_state()
+    ours = attend(query, key, value, None, causal=causal, scale=0.3, dropout=rate)
+    tensors = [x.detach().double().requires_grad_() for x in (query, key, value)]
+    hidden = torch.ones(length, length, dtype=torch.bool).triu(1) & causal
+    shares = (tensors[0] @ tensors[1].mT * 0.3).masked_fill(hidden, float("-inf")).softmax(-1)
+    left = (ours != 0) | (shares.detach() < 1e-6)
+    seen = ~hidden.expand_as(left)
+    assert float((~left)[seen].double().mean()) == pytest.approx(rate, abs=0.01)
+    expected = (shares * left / (1 - rate)) @ tensors[2]
+    torch.testing.assert_close(ours.double(), expected, atol=2e-3, rtol=0.02)
+    upstream = torch.randn_like(ours)
+    mine = torch.autograd.grad(ours, (query, key, value), upstream)
+    true = torch.autograd.grad(expected, tensors, upstream.double())
+    for a, b in zip(mine, true, strict=True):
+        assert float((a.double() - b).norm() / b.norm()) < 0.02
+    again = attend(query, key, value, None, causal=causal, scale=0.3, dropout=rate)
+    assert not torch.equal(ours, again), "each call draws anew"
+    torch.set_rng_state(state)
+    assert torch.equal(ours, attend(query, key, value, None, causal=causal, scale=0.3, dropout=rate))
+    blocks = left[0, 0, :64, :64], left[0, 0, 64:128, :64]
+    assert not causal or not torch.equal(*blocks), "and each block"
+
+
 def masks(rows: int, heads: int, queries: int, keys: int) -> dict[str, torch.Tensor]:
     padding = torch.ones(rows, 1, 1, keys, dtype=torch.bool)
     padding[0, ..., keys // 2 :] = False

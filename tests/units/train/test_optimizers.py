@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from yuyan.models.classic import Lstm
 from yuyan.models.presets import Gpt
 from yuyan.train import AdamW, parameter_kinds
-from yuyan.train.optimizer import Adafactor, Muon, OptimizerConfig, Rates, Sgd
+from yuyan.train.optimizer import Adafactor, Kind, Muon, OptimizerConfig, Rates, Sgd
+from yuyan.train.optimizer.adamw import ScalingAdamW
 from yuyan.train.optimizer.muon import orthogonal
 
 STEPS = 4
@@ -137,6 +138,49 @@ def adam(w: Tensor, gradients: list[Tensor], *, decay: float) -> Tensor:
         m, v = 0.8 * m + 0.2 * g, 0.9 * v + 0.1 * g**2
         w = w * (1 - 0.01 * decay) - 0.01 * (m / (1 - 0.8**t)) / ((v / (1 - 0.9**t)).sqrt() + 1e-6)
     return w
+
+
+@pytest.mark.parametrize("decay", [0.2, 0.0])
+def test_adamw_in_one_pass_is_pytorchs(decay: float) -> None:
+    """Gradients in bfloat16 and a factor that they are multiplied by as they are read; rows of a table that nothing has
+    touched, one that was touched once, decayed ones."""
+    torch.manual_seed(2)
+    ours, theirs = Parts(), Parts()
+    theirs.load_state_dict(ours.state_dict())
+    config = AdamW(lr=0.01, beta1=0.8, beta2=0.9, eps=1e-6, weight_decay=decay)
+    mine, other = (config.build(dict(m.named_parameters()), parameter_kinds(m)) for m in (ours, theirs))
+    assert isinstance(mine, ScalingAdamW) and isinstance(other, ScalingAdamW)
+    for step in range(STEPS):
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            a.grad_dtype = None
+            drawn = (torch.randn_like(a) * 30).bfloat16()
+            if a is ours.table.weight:
+                drawn[2 if step else 3 :] = 0
+            a.grad, b.grad = drawn, drawn.float() * 0.01
+        mine.scale = 0.01
+        mine.step()
+        other.step()
+    assert ours.table.weight.grad.dtype == torch.bfloat16, "it was read as it is"
+    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            torch.testing.assert_close(mine.state[a][key], other.state[b][key], rtol=1e-5, atol=1e-7)
+    assert mine.scale == 1.0, "of one step alone"
+
+
+def test_adamw_does_not_take_one_number_for_a_whole_row() -> None:
+    """What is left of a row whose last gradient was long ago still moves it."""
+    weight = nn.Parameter(torch.ones(2, 40))
+    weight.grad_dtype = None
+    optimizer = AdamW(lr=0.1, weight_decay=0.0).build({"w": weight}, {"w": Kind("embedding")})
+    weight.grad = torch.zeros(2, 40).bfloat16()
+    weight.grad[1, 39] = 1.0
+    optimizer.step()
+    moved = weight.detach().clone()
+    assert bool((moved[0] == 1).all()) and int((moved[1] != 1).sum()) == 1
+    weight.grad = torch.zeros(2, 40).bfloat16()
+    optimizer.step()
+    assert float(weight[1, 39].detach()) < float(moved[1, 39]) < 1
 
 
 @pytest.mark.parametrize("shape", [(3, 24, 24), (1, 24, 60), (3, 60, 24), (1, 300, 280)])

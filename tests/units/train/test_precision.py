@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -22,6 +24,32 @@ def test_gradients_of_all_micro_batches_are_summed(dtype: torch.dtype) -> None:
     master = weights.masters["weight"]
     assert master.grad is not None and master.grad.dtype == torch.float32
     torch.testing.assert_close(master.grad, expected, atol=0.05 if dtype == torch.bfloat16 else 1e-6, rtol=0.01)
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_gradients_are_measured_and_scaled_in_float32(passes: int) -> None:
+    """Those of one pass are kept in bfloat16 until then."""
+    layer = nn.Linear(300, 200)
+    weights = MasterWeights(layer, torch.bfloat16)
+    for _ in range(passes):
+        layer(torch.randn(5, 300).bfloat16()).square().sum().backward()
+        weights.take_gradients()
+    gradients = [p.grad.double() for p in weights.masters.values() if p.grad is not None]
+    exact = float(torch.cat([gradient.flatten() for gradient in gradients]).norm())
+    assert weights.gradient_norm() == pytest.approx(exact, rel=1e-5)
+    weights.scale_gradients(0.3)
+    for master, gradient in zip(weights.masters.values(), gradients, strict=True):
+        assert master.grad is not None and master.grad.dtype == torch.float32
+        torch.testing.assert_close(master.grad, (gradient * 0.3).float())
+    assert weights.gradient_norm() == pytest.approx(0.3 * exact, rel=1e-5)
+
+
+def test_the_norm_of_what_is_no_number_is_none() -> None:
+    layer = nn.Linear(3, 2)
+    weights = MasterWeights(layer, torch.bfloat16)
+    (layer(torch.ones(1, 3).bfloat16()).sum() * float("nan")).backward()
+    weights.take_gradients()
+    assert math.isnan(weights.gradient_norm())
 
 
 def test_updates_too_small_for_bfloat16_add_up() -> None:

@@ -102,6 +102,20 @@ def test_clipping_scales_the_whole_gradient() -> None:
         assert float(moved) == pytest.approx(length or update.gradient_norm, rel=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("clip", [0.5, None])
+def test_adam_remembers_the_clipped_mean_of_the_gradients(clip: float | None, dtype: torch.dtype) -> None:
+    """Its first mean is a tenth of what it was given, however the factor came to it."""
+    learner = Learner(Toy(), Sum())  # type: ignore[arg-type]
+    weights = MasterWeights(learner, dtype)
+    optimizer = AdamW().build(weights.masters, parameter_kinds(learner))
+    state = State(learner, weights, optimizer, batches=None)  # type: ignore[arg-type]
+    update = PlainStep(Plan(steps=1), Constant(warmup=0), clip=clip)(state, [batch(100.0, 4)])
+    means = [memory["exp_avg"].flatten() for memory in optimizer.state.values()]
+    assert update.gradient_norm > 2
+    assert 10 * float(torch.cat(means).norm()) == pytest.approx(clip or update.gradient_norm, rel=1e-4)
+
+
 def test_only_matrices_decay() -> None:
     """Without a gradient nothing but decay moves a weight: w (1 - lr * decay)."""
     state = toy(AdamW(lr=0.1, weight_decay=0.5))

@@ -1,15 +1,17 @@
-"""Adam with decoupled weight decay; the computation is PyTorch's fused one."""
+"""Adam with decoupled weight decay: PyTorch's fused computation, or one pass of our own where gradients are bfloat16 on a CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from yuyan.config import Config
+from yuyan.nn.words import has_words, share, words
 from yuyan.train.optimizer.groups import Kind, Rates, groups_of
 
 
@@ -32,7 +34,7 @@ class AdamW(Config):
 
     def build(self, masters: dict[str, nn.Parameter], kinds: dict[str, Kind]) -> torch.optim.Optimizer:
         """The optimizer over `masters`; `kinds` says of each name what it is (`parameter_kinds`)."""
-        return torch.optim.AdamW(
+        return ScalingAdamW(
             groups_of(masters, kinds, self.rates or Rates(), lr=self.lr, weight_decay=self.weight_decay),
             lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps, fused=True,
         )  # fmt: skip
@@ -40,3 +42,59 @@ class AdamW(Config):
     def kept(self, masters: Mapping[str, nn.Parameter], kinds: Mapping[str, Kind]) -> int:
         """How many numbers the optimizer remembers between two steps."""
         return 2 * sum(p.numel() for p in masters.values())
+
+
+class ScalingAdamW(torch.optim.AdamW):
+    """Takes gradients in either format, and multiplies them by `scale` as it reads them: a mean of a sum, and clipping."""
+
+    scale: float = 1.0
+    """Of the next step alone."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Take one step. There is no closure here."""
+        assert closure is None
+        scale, self.scale = self.scale, 1.0
+        moved = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if all(_in_one_pass(p) for p in moved):
+            for group in self.param_groups:
+                for parameter in [p for p in group["params"] if p.grad is not None]:
+                    self._step_one(group, parameter, scale)
+            return None
+        for parameter in moved:
+            if parameter.grad.dtype != parameter.dtype:
+                parameter.grad = parameter.grad.to(parameter.dtype)
+        if scale != 1.0 and moved:
+            torch._foreach_mul_([p.grad for p in moved], scale)
+        return super().step()
+
+    def _step_one(self, group: dict[str, Any], parameter: nn.Parameter, scale: float) -> None:
+        from yuyan.train import kernels
+
+        memory = self.state[parameter]
+        if not memory:
+            memory["step"] = torch.tensor(0.0)
+            memory["exp_avg"], memory["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        memory["step"] += 1
+        step, (beta1, beta2), rate = float(memory["step"]), group["betas"], group["lr"]
+        numbers = (
+            scale, beta1, beta2, rate / (1 - beta1**step), (1 - beta2**step) ** -0.5, group["eps"],
+            1 - rate * group["weight_decay"],
+        )  # fmt: skip
+        rows, gradient = parameter.numel() // parameter.shape[-1], cast(Tensor, parameter.grad)
+        moved: list[Any] = [
+            *(t.detach().view(rows, -1).numpy() for t in (parameter, memory["exp_avg"], memory["exp_avg_sq"])),
+            words(gradient).reshape(rows, -1), *(np.float32(each) for each in numbers),
+        ]  # fmt: skip
+        share(rows, parameter.numel(), lambda first, last: kernels.adamw(first, last, *moved))
+
+
+def _in_one_pass(parameter: nn.Parameter) -> bool:
+    gradient = cast(Tensor, parameter.grad)
+    return (
+        has_words(gradient)
+        and parameter.dtype == torch.float32
+        and parameter.numel() > 0
+        and parameter.is_contiguous()
+        and gradient.is_contiguous()
+    )
