@@ -1,10 +1,11 @@
-"""Word vectors against gensim: `python bench/classical.py [--quick] [--part speed|quality] [--seeds 3]`.
+"""Word vectors against gensim: `python bench/classical.py [--quick] [--part speed|quality|tree] [--seeds 3]`.
 
 Speed: Brown in small letters, sentences in memory, 100 dimensions, window 5, 5 negatives, one epoch with the vocabulary,
 one and two threads; ours and the peer take turns, a figure is the median of words/s of wall time, and the ratio of processor
 times is beside it, which a busy machine disturbs less. Quality: the published
 setting (window 15, 5 epochs, rate 0.05, threshold 1e-4) on one thread, WordSim-353 and the syntactic analogies of each seed.
-What is compiled is compiled before the clock runs. The last line is JSON.
+What is compiled is compiled before the clock runs. `--part tree`: what a binary tree of the words (hierarchical softmax) brings
+in place of negatives, both by gensim: why ours has none. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -60,11 +61,13 @@ def our_vectors(sentences: Sentences, case: Case, settings: dict[str, Any], thre
         return fit(corpus, VectorsConfig(model=model, threads=threads, seed=seed), Path(folder)).vectors
 
 
-def their_vectors(sentences: Sentences, case: Case, settings: dict[str, Any], threads: int, seed: int) -> Vectors:
+def their_vectors(
+    sentences: Sentences, case: Case, settings: dict[str, Any], threads: int, seed: int, *, tree: bool = False
+) -> Vectors:
     made = (FastText if case.subwords else Word2Vec)(
         sentences, vector_size=100, window=settings["window"], epochs=settings["epochs"], alpha=settings["learning_rate"],
-        min_alpha=settings["learning_rate"] * 1e-4, sample=settings["subsample"], sg=int(not case.bag), negative=5, min_count=5,
-        workers=threads, seed=seed + 1,
+        min_alpha=settings["learning_rate"] * 1e-4, sample=settings["subsample"], sg=int(not case.bag), min_count=5,
+        negative=0 if tree else 5, hs=int(tree), workers=threads, seed=seed + 1,
     ).wv  # fmt: skip
     return Vectors(list(made.index_to_key), np.array([made[word] for word in made.index_to_key]))
 
@@ -160,10 +163,29 @@ def glove(sentences: Sentences, seeds: int, epochs: int) -> list[Row]:
     ]  # fmt: skip
 
 
+def tree(sentences: Sentences, cases: Sequence[Case], seeds: int, settings: dict[str, Any]) -> list[Row]:
+    """A tree of the words beside negatives: quality and seconds of the processor, gensim on both sides."""
+    rows = []
+    for case in cases:
+        if case.subwords:
+            continue
+        sides = [
+            measured(f"{case.name}, {how}", seeds, lambda s, c=case, t=t: their_vectors(sentences, c, settings, 1, s, tree=t))
+            for t, how in ((True, "tree"), (False, "negatives"))
+        ]  # fmt: skip
+        for at, unit in enumerate(Quality._fields):
+            first, second = (statistics.mean(each[at] for each in side) for side in sides)
+            rows.append({
+                "name": f"{case.name} by a tree, {unit}", "unit": unit, "ours": None, "peer": f"{PEER}, tree and negatives",
+                "peer_value": [first, second], "ratio": first / second if second else None, "equal_output": None,
+            })  # fmt: skip
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a fifth of the text, one epoch, one seed")
-    parser.add_argument("--part", choices=["speed", "quality"], help="only this part")
+    parser.add_argument("--part", choices=["speed", "quality", "tree"], help="only this part")
     parser.add_argument("--only", help="models whose name begins so; GloVe too")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--peer-seeds", type=int, default=3, help="of the peer's models with subwords, which take long")
@@ -174,9 +196,11 @@ def main() -> None:
         sentences, published["epochs"], settings.seeds, settings.peer_seeds = sentences[::5], 1, 1, 1
     cases = [case for case in CASES if case.name.lower().startswith((settings.only or "").lower())]
     rows: list[Row] = []
-    if settings.part != "quality":
+    if settings.part == "tree":
+        rows += tree(sentences, cases, settings.seeds, published)
+    if settings.part in (None, "speed"):
         rows += speed(sentences, cases, 1 if settings.quick else 3)
-    if settings.part != "speed":
+    if settings.part in (None, "quality"):
         rows += quality(sentences, cases, settings.seeds, settings.peer_seeds, published)
         if "glove".startswith((settings.only or "").lower()):
             rows += glove(sentences, settings.seeds, published["epochs"] * 5)

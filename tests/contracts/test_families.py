@@ -30,10 +30,10 @@ LABELS = LabelHead(labels=("no", "yes"), pool="last", bias=False)
 ENDING = LabelHead(labels=("no", "yes"), pool="last", activation="tanh", start=0)
 
 
-def bert(head: Any, offset: int = 0, size: int | None = None, types: int = 2) -> Network:
+def bert(head: Any, offset: int = 0, size: int | None = None, types: int = 2, activation: Any = "gelu") -> Network:
     encoder = reader(
         residual="post", norm=LayerNorm(), position=Learned(max_position_embeddings=32, offset=offset),
-        ffn=Mlp(intermediate_size=32), heads=Heads(count=4, bias=True), dropout=0.1,
+        ffn=Mlp(intermediate_size=32, activation=activation), heads=Heads(count=4, bias=True), dropout=0.1,
     )  # fmt: skip
     embedding = Embedding(type_vocab_size=types, norm=LayerNorm(), size=size)
     return network(encoder=encoder, embedding=embedding, head=head)
@@ -95,6 +95,7 @@ EXPRESSIBLE: dict[str, tuple[str, Network]] = {
     "bert alone": ("bert", bert(None)),
     "bert labels": ("bert", bert(LabelHead(labels=("no", "yes"), activation="tanh"))),
     "roberta": ("roberta", bert(MASKED, offset=2, types=1)),
+    "bert with tanh": ("bert", bert(MaskedHead(norm=LayerNorm(), activation="tanh"), activation="tanh")),
     "electra": ("electra", bert(ReplacedHead(), size=12)),
     "electra generator": ("electra", bert(MASKED, size=12)),
     "modernbert": (

@@ -18,7 +18,9 @@ from torch import Tensor
 from yuyan.hub import read_model, write_model
 from yuyan.hub.labels import ANSWER, SEQUENCE, TOKEN
 from yuyan.models.network import NetworkModule
+from yuyan.models.presets import ModernBert
 from yuyan.nn.head import LabelHead, LanguageModelHead, PoolerHead
+from yuyan.nn.initialise import Initialisation
 from yuyan.nn.position import RelativeBias, RelativeBiasPosition
 
 hf = pytest.importorskip("transformers")
@@ -297,6 +299,17 @@ def test_a_t5_with_an_output_table_of_its_own(theirs: Callable[[str], Any], tmp_
     close(our_scores(read_model(tmp_path / "again")), expected)
     assert write_model(ours, tmp_path / "ours") == "t5"
     close(their_scores(hf.T5ForConditionalGeneration.from_pretrained(tmp_path / "ours").eval()), expected)
+
+
+@pytest.mark.parametrize("reach", [None, 4])
+def test_a_new_modernbert_is_one_for_them(reach: int | None, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_layers": 3, "num_heads": 4, "reach": reach, "dropout": 0.1}
+    ours = ModernBert(**sizes, initialisation=Initialisation(std=0.3)).build(99, seed=0).eval()
+    assert write_model(ours, tmp_path, special_ids={"pad_token_id": 1}) == "modernbert"
+    theirs, report = hf.ModernBertForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    close(our_scores(ours), their_scores(theirs.eval()))
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])

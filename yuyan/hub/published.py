@@ -103,6 +103,7 @@ ACTIVATION_NAMES: dict[str, Activation] = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "silu": "silu",
     "swish": "silu",
+    "tanh": "tanh",
 }
 PUBLISHED_ACTIVATIONS: dict[Activation, str] = {
     "relu": "relu",
@@ -110,6 +111,7 @@ PUBLISHED_ACTIVATIONS: dict[Activation, str] = {
     "gelu": "gelu",
     "gelu_tanh": "gelu_pytorch_tanh",
     "silu": "silu",
+    "tanh": "tanh",
 }
 
 

@@ -1,4 +1,4 @@
-"""Networks under the names people look for: `gpt`, `bert`, `electra`, `t5`, `network` for all others, and those of `classic`.
+"""Networks under the names people look for: `gpt`, `bert`, `modernbert`, `electra`, `t5`, `network` for all others, and those of `classic`.
 
 A preset chooses the seams (norm, positions, feed-forward ...) as published models do and leaves the sizes to the user;
 `network` spells every seam.
@@ -20,10 +20,10 @@ from yuyan.nn.embed import Embedding
 from yuyan.nn.ffn import Gated, Mlp
 from yuyan.nn.head import Head, LanguageModelHead, MaskedHead, ReplacedHead
 from yuyan.nn.initialise import Initialisation
-from yuyan.nn.mask import Causal, Full
+from yuyan.nn.mask import Causal, Full, TwoSidedWindow
 from yuyan.nn.norm import LayerNorm, RMSNorm
 from yuyan.nn.position import Learned, RelativeBias, Rotary
-from yuyan.nn.stack import Stack
+from yuyan.nn.stack import Local, Stack
 
 
 class Gpt(Config):
@@ -92,6 +92,49 @@ class Bert(Config):
     def network(self, vocab_size: int) -> Network:
         """Every seam spelled out. Raises ConfigError for sizes that do not fit each other."""
         return _bert(self, vocab_size, None, MaskedHead())
+
+    def build(self, vocab_size: int, seed: int) -> NetworkModule:
+        """A network with fresh weights."""
+        return self.network(vocab_size).build(seed, self.initialisation)
+
+
+class ModernBert(Config):
+    """An encoder in the layout of ModernBERT (Warner et al. 2024): rotary positions, LayerNorm before each part and
+    after the embedding, a gated feed-forward, no biases."""
+
+    kind: Literal["modernbert"] = "modernbert"
+    hidden_size: int = Field(192, gt=0)
+    """Width of the hidden states."""
+    num_layers: int = Field(4, gt=0)
+    """How many blocks."""
+    num_heads: int = Field(6, gt=0)
+    """Attention heads in each block."""
+    intermediate_size: int | None = Field(None, gt=0)
+    """Width of the feed-forward layer; by default 8/3 of the hidden size, rounded up to a multiple of 64."""
+    reach: int | None = Field(None, gt=0)
+    """How many tokens two layers of three see on each side, for long texts; by default every layer sees all."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the embedding, of the attention weights, and inside the feed-forward that is dropped while training."""
+    initialisation: Initialisation = Initialisation()
+    """How the weights start."""
+
+    @config_errors("model")
+    def network(self, vocab_size: int) -> Network:
+        """Every seam spelled out. Raises ConfigError for sizes that do not fit each other."""
+        norm = LayerNorm(bias=False)
+        inner = self.intermediate_size or -(-self.hidden_size * 8 // 3 // 64) * 64
+        near = tuple(i for i in range(self.num_layers) if i % 3)
+        stack = Stack(
+            num_layers=self.num_layers, heads=Heads(count=self.num_heads, dropout=self.dropout),
+            ffn=Gated(intermediate_size=inner, activation="gelu", dropout=self.dropout), norm=norm, first_norm=False,
+            position=Rotary(), mask=Full(),
+            local=Local(layers=near, mask=TwoSidedWindow(reach=self.reach), position=Rotary())
+            if self.reach and near else None,
+        )  # fmt: skip
+        return Network(
+            vocab_size=vocab_size, hidden_size=self.hidden_size, embedding=Embedding(norm=norm, dropout=self.dropout),
+            encoder=stack, head=MaskedHead(norm=norm, dense_bias=False),
+        )  # fmt: skip
 
     def build(self, vocab_size: int, seed: int) -> NetworkModule:
         """A network with fresh weights."""
@@ -266,7 +309,8 @@ class Auto(Config):
 
 
 ModelConfig = Annotated[
-    Gpt | Lstm | Gru | Rnn | Nplm | BiLstm | Seq2Seq | Bert | Electra | T5 | Custom | Auto, Field(discriminator="kind")
+    Gpt | Lstm | Gru | Rnn | Nplm | BiLstm | Seq2Seq | Bert | ModernBert | Electra | T5 | Custom | Auto,
+    Field(discriminator="kind"),
 ]
 
 
