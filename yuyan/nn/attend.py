@@ -137,6 +137,18 @@ def _softmax(scores: Tensor, scale: float, causal: bool) -> Tensor:
     return scores
 
 
+def _softmax_gradient(d_weights: Tensor, weights: Tensor, scale: float) -> Tensor:
+    """That of the scores before they were multiplied by `scale`; of words in the place of `d_weights`."""
+    if not (has_words(weights) and has_words(d_weights)):
+        return torch._softmax_backward_data(d_weights, weights, -1, weights.dtype) * scale
+    from yuyan.nn import kernels
+
+    given, slopes = (words(x).reshape(-1, x.shape[2]) for x in (weights, d_weights))
+    number = np.float32(scale)
+    share(len(given), weights.numel(), lambda first, last: kernels.d_softmax(first, last, given, slopes, number))
+    return d_weights
+
+
 class Drop(NamedTuple):
     """Dropout of the probabilities of an attention: its rate, and a seed for each block."""
 
@@ -176,10 +188,9 @@ class Blocked(torch.autograd.Function):
             d_weights = torch.bmm(d_rows, value[:, seen].contiguous().transpose(1, 2))
             if ctx.drop is not None:
                 d_weights = ctx.drop.of(number, d_weights)
-            d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
+            d_scores = _softmax_gradient(d_weights, weights, 1.0 if ctx.needs_input_grad[3] else ctx.scale)
             if ctx.needs_input_grad[3]:
                 d_masks.append(_mask_gradient(d_scores.view(*shapes[0][:2], *d_scores.shape[1:]), mask))
-            if ctx.scale != 1.0:
                 d_scores.mul_(ctx.scale)
             d_queries.append(torch.bmm(d_scores, key[:, seen]))
             d_block = torch.bmm(d_scores.transpose(1, 2), query[:, rows])

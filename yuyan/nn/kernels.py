@@ -202,6 +202,21 @@ def softmax(first: Any, last: Any, scores: Any, scale: Any, queries: Any, hidden
 
 
 @compiled
+def d_softmax(first: Any, last: Any, weights: Any, d_weights: Any, scale: Any) -> None:
+    """The gradient of `softmax`'s scores in the place of that of its `weights`; both words (N, S)."""
+    size = weights.shape[1]
+    slope = np.empty(size, np.float32)
+    for n in range(first, last):
+        row, given = weights[n], d_weights[n]
+        along = np.float32(0)
+        for s in range(size):
+            slope[s] = up(given[s])
+            along += up(row[s]) * slope[s]
+        for s in range(size):
+            given[s] = down(up(row[s]) * (slope[s] - along) * scale)
+
+
+@compiled
 def cross_entropy(
     first: Any, last: Any, scores: Any, labels: Any, factors: Any, smoothing: Any, z: Any, loss: Any, d_bias: Any
 ) -> None:

@@ -127,6 +127,17 @@ def test_the_softmax_of_words(causal: bool, scale: float) -> None:
     assert module._softmax(torch.full((1, 1, 3), float("-inf")).bfloat16(), 1.0, False).isnan().all()
 
 
+@pytest.mark.parametrize("scale", [0.3, 1.0])
+def test_the_gradient_of_the_softmax_of_words(scale: float) -> None:
+    """Rounded once."""
+    weights, given = torch.randn(5, 7, 19).softmax(-1).bfloat16(), torch.randn(5, 7, 19).bfloat16()
+    weights[2, :, 12:] = 0  # nothing is seen there
+    exact = module._softmax_gradient(given.double(), weights.double(), scale)
+    ours = module._softmax_gradient(given.clone(), weights, scale)
+    torch.testing.assert_close(ours.double(), exact, atol=1e-7, rtol=2**-8)
+    assert not ours[2, :, 12:].any()
+
+
 @pytest.mark.parametrize(("causal", "blocks"), [(True, 5), (False, 1)])
 def test_a_block_is_whole_where_nothing_is_left_out(causal: bool, blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     query, taken = torch.randn(1, 1, 300, 8).bfloat16(), []
