@@ -190,6 +190,8 @@ ERRORS = [
     Planted("a factor for the gradients is kept for the next step", "train/optimizer/adamw.py", "scale, self.scale = self.scale, 1.0", "scale = self.scale", ("units/train/test_optimizers.py",)),
     Planted("dropped probabilities have a gradient", "nn/attend.py", "d_weights = ctx.drop.of(number, d_weights)", "pass", ("units/nn/test_attend.py",)),
     Planted("the softmax's gradient without what all shares have in common", "nn/kernels.py", "(slope[s] - along)", "slope[s]", ("units/nn/test_attend.py",)),
+    Planted("padding counts as work", "commands/work.py", "lengths = mask.flatten(0, -2).sum(1)", "lengths = torch.full((mask.numel() // mask.shape[-1],), mask.shape[-1])", ("units/commands/test_work.py",)),
+    Planted("a frozen companion counts with its gradients", "commands/work.py", "        return 1.0\n", "        return 3.0\n", ("units/commands/test_work.py",)),
     Planted("time between sessions counted", "train/step.py", "        self._last = self.clock()\n", "        self._last = self._last or 0.0\n", (STEP,)),
     Planted("padding is read", "nn/rows.py", "real = key < torch.tensor(ends, device=device)[:, None]", "real = key < span", (CUT,)),
     Planted("one seed for all requests", "generate/search.py", "torch.Generator().manual_seed(seed % 2**63)", "torch.Generator().manual_seed(0)", (CUT,)),

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import toy_tasks
 from toy_runs import command
 
 CONFIG = Path(__file__).parents[2] / "configs" / "tiny" / "gpt.yaml"
@@ -35,3 +36,31 @@ def test_two_sides_and_two_networks_have_a_share_of_the_processor(name: str, tmp
     assert command("train", config, "train.steps=2", "train.threads=1", "evaluate.tokens=100", "--out", str(out)) == 0
     updates = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines() if '"loss"' in line]
     assert len(updates) == 2 and all(0 < update["mfu"] < 1 for update in updates)
+
+
+@pytest.mark.parametrize(
+    ("task", "model"),
+    [("{kind: classify}", "bert"), ("{kind: rewrite}", "gpt"), ("{kind: rewrite}", "seq2seq")],
+)
+def test_a_task_has_a_share_of_the_processor(task: str, model: str, tmp_path: Path) -> None:
+    data = (toy_tasks.moods if "classify" in task else toy_tasks.pairs)(tmp_path / "data.jsonl")
+    config = toy_tasks.config(tmp_path, data, task, f"{{kind: {model}, hidden_size: 48, num_layers: 1}}")
+    assert command("train", str(config), "train.epochs=1", "--out", str(tmp_path / "run")) == 0
+    shares = of_log(tmp_path / "run")
+    assert shares and all(0 < share < 1 for share in shares)
+
+
+def test_records_have_a_share_of_the_processor(tmp_path: Path) -> None:
+    """Answers to learn, and pairs of which one is preferred."""
+    base, short = tmp_path / "gpt", ("train.steps=2", "train.threads=1", "evaluate.tokens=100")
+    assert command("train", str(CONFIG), *short, "train.context=160", "--out", str(base)) == 0
+    for name in ("instruct", "preference"):
+        config, out = str(CONFIG.with_name(f"{name}.yaml")), tmp_path / name
+        assert command("train", config, *short, f"model.path={base}", "--out", str(out)) == 0
+        shares = of_log(out)
+        assert len(shares) == 2 and all(0 < share < 1 for share in shares)
+
+
+def of_log(run: Path) -> list[float]:
+    """The shares of a run's updates."""
+    return [json.loads(line)["mfu"] for line in (run / "log.jsonl").read_text().splitlines() if '"loss"' in line]

@@ -16,6 +16,7 @@ from torch import nn
 
 from yuyan.commands.made import note, noted
 from yuyan.commands.run import RunConfig
+from yuyan.commands.work import Work, passes_of
 from yuyan.config import Config
 from yuyan.corpus import Batches
 from yuyan.models.cost import flops_per_pair, flops_per_token
@@ -41,18 +42,18 @@ class Operations(Config):
 
 
 def operations(model: nn.Module, config: RunConfig, batches: Batches) -> Operations | None:
-    """None where a row does not say how much is done: records of any length.
+    """None where a row does not say how much is done: records of any length, whose batches are looked at (`work.py`).
 
     Of a pair both count: a companion that is trained in full, one that is frozen for its forward pass.
     """
     if config.data.records is not None or config.task is not None:
         return None
     if isinstance(model, NetworkModule):
-        return _of_network(model.config, batches, 3.0)
+        return _of_network(model.config, batches, passes_of(model))
     if not isinstance(model, Pair):
         return None
-    mine = _of_network(model.model.config, batches, 3.0)
-    other = _of_network(model.companion.config, batches, 1.0 if model.frozen else 3.0)
+    mine = _of_network(model.model.config, batches, passes_of(model.model))
+    other = _of_network(model.companion.config, batches, passes_of(model.companion))
     if mine is None or other is None:
         return None
     share = config.objective.rate if isinstance(config.objective, ReplacedToken) else 1.0
@@ -99,6 +100,9 @@ class Pace:
     speed: float
     """Operations a second that all processes could do."""
     batches: Batches
+    works: list[Work] | None = None
+    """What counts the operations of batches of records, where `operations` is None."""
+    processes: int = 1
     utilisation: float | None = None
     resumed: float = 0.0
     waited: float = 0.0
@@ -110,16 +114,21 @@ class Pace:
     def record(self, update: Update) -> dict[str, Any]:
         """For the log: seconds of this step, of which so many it waited for data; share of the processor's speed; bytes."""
         seconds, waited = time.monotonic() - self.resumed, self.batches.waited - self.waited
-        if self.operations is not None:
-            done = (
-                self.operations.read * self.batches.batch_rows * self.batches.rows.length
-                + self.operations.scored * update.count
-            )
-            self.utilisation = done / max(seconds, 1e-9) / self.speed
+        done = self._done(update)
+        self.utilisation = None if done is None else done / max(seconds, 1e-9) / self.speed
         return {
             "step_seconds": round(seconds, 5), "waited": round(waited, 5), "memory": used_memory(),
             "mfu": None if self.utilisation is None else round(self.utilisation, 4),
         }  # fmt: skip
+
+    def _done(self, update: Update) -> float | None:
+        """Operations of the update; of records those of this process's part, as if the others had as much to do."""
+        if self.operations is not None:
+            rows = self.batches.batch_rows * self.batches.rows.length
+            return self.operations.read * rows + self.operations.scored * update.count
+        parts = [work.of(batch) for work in self.works or () for batch in self.batches.handed]
+        known = [part for part in parts if part is not None]
+        return sum(known) * self.processes if known and len(known) == len(parts) else None
 
     def line(self, took: dict[str, Any]) -> str:
         """For the progress line, from what `record` gave; it says when the data are too slow."""

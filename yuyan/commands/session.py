@@ -29,6 +29,7 @@ from yuyan.commands.settings import seconds_of
 from yuyan.commands.tasks import TaskCorpus
 from yuyan.commands.validation import better, measure_for
 from yuyan.commands.watch import Watch
+from yuyan.commands.work import works_of
 from yuyan.console import Task, say, warn
 from yuyan.errors import CheckpointCorrupt, Interrupted, StorageError
 from yuyan.evaluate.wording import MEASURES, terminal_name
@@ -143,7 +144,8 @@ class Session:
         choose_micro_rows(settings, self.folder, self.state.learner, self.batches, self.world, self.most_rows)
         choose_compiled(settings, self.folder, self.state.learner, self.batches, self.world)
         speed = machine_speed(self.folder, self.dtype) * self.world.size
-        pace = Pace(operations(self.model, self.config, self.batches), speed, self.batches)
+        counted = operations(self.model, self.config, self.batches)
+        pace = Pace(counted, speed, self.batches, works_of(self.model), self.world.size)
         pace.resume()
         if self._lost_patience():  # it was stopped between losing patience and the report
             return

@@ -92,6 +92,8 @@ class Batches:
         self._example, self._collate = example, collate
         self._patience, self._reading = patience, ""
         self._consumed = 0  # rows, over all processes
+        self.handed: Sequence[Batch] = ()
+        """This process's micro-batches of the update handed out last."""
         self.waited = 0.0
         """Seconds that updates were waited for in all: more than a little says that the data are slower than the training."""
 
@@ -183,7 +185,7 @@ class Batches:
                 self.waited += time.monotonic() - asked
                 if first != self._consumed:
                     raise RuntimeError("the position was changed while iterating; start a new iteration after loading")
-                self._consumed += self.batch_rows
+                self._consumed, self.handed = self._consumed + self.batch_rows, batches
                 yield batches
 
 
