@@ -14,6 +14,7 @@ from yuyan.nn.layered import DropoutMasks, dropout_module
 from yuyan.nn.mask import Places
 from yuyan.nn.norm import Norm
 from yuyan.nn.position import PositionModule
+from yuyan.nn.table import Table
 
 
 class Embedding(Config):
@@ -38,8 +39,8 @@ class EmbeddingModule(nn.Module):
 
     def __init__(self, config: Embedding, vocab_size: int, size: int):
         super().__init__()
-        self.token = nn.Embedding(vocab_size, size)
-        self.token_type = nn.Embedding(config.type_vocab_size, size) if config.type_vocab_size else None
+        self.token = Table(vocab_size, size)
+        self.token_type = Table(config.type_vocab_size, size) if config.type_vocab_size else None
         self.norm = config.norm.build(size) if config.norm else nn.Identity()
         self.dropout = dropout_module(config.dropout, config.dropout_masks)
         self.scale = size**0.5 if config.scaled else 1.0

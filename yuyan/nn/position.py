@@ -20,6 +20,7 @@ from yuyan.config import Config
 from yuyan.errors import InputError
 from yuyan.nn.mask import Places
 from yuyan.nn.rotary import DynamicScaling, Rotation, Scaling, plain_rates, rotation_tables
+from yuyan.nn.table import Table
 from yuyan.nn.transforms import under_transform
 
 
@@ -67,7 +68,7 @@ class LearnedPosition(PositionModule):
     def __init__(self, config: Learned, size: int):
         super().__init__()
         self.config = config
-        self.table = nn.Embedding(config.max_position_embeddings + config.offset, size)
+        self.table = Table(config.max_position_embeddings + config.offset, size)
 
     def embed(self, x: Tensor, places: Places) -> Tensor:
         limit, offset = self.config.max_position_embeddings, self.config.offset
@@ -187,7 +188,7 @@ class RelativeBiasPosition(PositionModule):
     def __init__(self, config: RelativeBias, heads: int):
         super().__init__()
         self.config = config
-        self.table = nn.Embedding(config.num_buckets, heads)
+        self.table = Table(config.num_buckets, heads)
 
     def bias(self, places: Places) -> Tensor:
         if places.query.shape[0] > 1 or torch.compiler.is_exporting():

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from yuyan.compile import compiled
-from yuyan.nn.kernels import up
+from yuyan.nn.kernels import ONE, down, up
 
 
 @compiled
@@ -48,18 +48,18 @@ def untouched(gradient: Any, mean: Any, square: Any) -> Any:
 
 @compiled
 def adamw(
-    first: Any, last: Any, weight: Any, mean: Any, square: Any, gradient: Any, scale: Any, beta1: Any, beta2: Any,
+    first: Any, last: Any, weight: Any, mean: Any, square: Any, gradient: Any, copy: Any, scale: Any, beta1: Any, beta2: Any,
     length: Any, root: Any, eps: Any, kept: Any,
 ) -> None:  # fmt: skip
     """weight * kept - length * mean / (sqrt(square) * root + eps), where the moments have taken in gradient * scale; all
-    (N, V) float32, but the gradient words."""
-    one = np.float32(1)
+    (N, V) float32, but words the gradient and the `copy`, which become the weights rounded."""
     for n in range(first, last):
-        w, m, s, g = weight[n], mean[n], square[n], gradient[n]
-        if kept == one and untouched(g, m, s):
+        w, m, s, g, c = weight[n], mean[n], square[n], gradient[n], copy[n]
+        if kept == ONE and untouched(g, m, s):
             continue
         for v in range(len(w)):
             slope = up(g[v]) * scale
-            m[v] += (one - beta1) * (slope - m[v])
-            s[v] = beta2 * s[v] + (one - beta2) * slope * slope
+            m[v] += (ONE - beta1) * (slope - m[v])
+            s[v] = beta2 * s[v] + (ONE - beta2) * slope * slope
             w[v] = w[v] * kept - length * m[v] / (np.sqrt(s[v]) * root + eps)
+            c[v] = down(w[v])

@@ -66,6 +66,10 @@ class MasterWeights:
         self._masters: list[Tensor] = list(self.masters.values())
         self._working: list[Tensor] = list(named.values())
         self.separate = dtype != torch.float32
+        self.copies: dict[nn.Parameter, Tensor] = {}
+        """The working weight of each master, where they are two."""
+        if self.separate:
+            self.copies = dict(zip(self.masters.values(), self._working, strict=True))
 
     def take_gradients(self) -> None:
         """Add the gradients of the working weights to the masters', and forget them. The first are taken as they are, in

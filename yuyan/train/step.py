@@ -131,20 +131,24 @@ class PlainStep:
         norm = state.weights.gradient_norm() / count
         if math.isfinite(norm) and math.isfinite(loss_total):
             factor = 1 / count if self.clip is None else min(1.0, self.clip / (norm + TINY)) / count
-            if isinstance(state.optimizer, ScalingAdamW) and self.penalty is None:
-                state.optimizer.scale = factor
-            else:
-                state.weights.scale_gradients(factor)
-            if self.penalty is not None:
-                self.penalty.add(state.optimizer.param_groups)
-            state.optimizer.step()
-            state.weights.publish()
+            if not self._stepped(state, factor):
+                state.weights.publish()
             if state.average is not None:
                 state.average.follow(state.weights.masters, state.step + 1 - state.skipped)
             state.streak = 0
         else:
             self._skip(state, totals)
         return norm
+
+    def _stepped(self, state: State, factor: float) -> bool:
+        """Step the weights with gradients times `factor`; whether they are published already."""
+        if isinstance(state.optimizer, ScalingAdamW) and self.penalty is None:
+            return state.optimizer.step_scaled(factor, state.weights.copies)
+        state.weights.scale_gradients(factor)
+        if self.penalty is not None:
+            self.penalty.add(state.optimizer.param_groups)
+        state.optimizer.step()
+        return False
 
     def _skip(self, state: State, totals: list[Tensor]) -> None:
         """Leave the weights as they are. Raises Diverged when the policy, or the number of such steps in a row, says so."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -150,22 +152,21 @@ def test_adamw_in_one_pass_is_pytorchs(decay: float) -> None:
     config = AdamW(lr=0.01, beta1=0.8, beta2=0.9, eps=1e-6, weight_decay=decay)
     mine, other = (config.build(dict(m.named_parameters()), parameter_kinds(m)) for m in (ours, theirs))
     assert isinstance(mine, ScalingAdamW) and isinstance(other, ScalingAdamW)
+    copies = {p: p.detach().bfloat16() for p in ours.parameters()}
     for step in range(STEPS):
         for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
             a.grad_dtype = None
             drawn = (torch.randn_like(a) * 30).bfloat16()
             if a is ours.table.weight:
                 drawn[2 if step else 3 :] = 0
-            a.grad, b.grad = drawn, drawn.float() * 0.01
-        mine.scale = 0.01
-        mine.step()
-        other.step()
-    assert ours.table.weight.grad.dtype == torch.bfloat16, "it was read as it is"
+            a.grad, b.grad = drawn, drawn.float()
+        assert mine.step_scaled(0.01, copies)
+        assert not other.step_scaled(0.01, {}), "float32 gradients take PyTorch's way"
     for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+        assert torch.equal(copies[a], a.bfloat16())
         for key in ("step", "exp_avg", "exp_avg_sq"):
             torch.testing.assert_close(mine.state[a][key], other.state[b][key], rtol=1e-5, atol=1e-7)
-    assert mine.scale == 1.0, "of one step alone"
 
 
 def test_adamw_does_not_take_one_number_for_a_whole_row() -> None:
@@ -173,14 +174,34 @@ def test_adamw_does_not_take_one_number_for_a_whole_row() -> None:
     weight = nn.Parameter(torch.ones(2, 40))
     weight.grad_dtype = None
     optimizer = AdamW(lr=0.1, weight_decay=0.0).build({"w": weight}, {"w": Kind("embedding")})
+    assert isinstance(optimizer, ScalingAdamW)
+    copies = {weight: torch.ones(2, 40).bfloat16()}
     weight.grad = torch.zeros(2, 40).bfloat16()
     weight.grad[1, 39] = 1.0
-    optimizer.step()
+    optimizer.step_scaled(1.0, copies)
     moved = weight.detach().clone()
     assert bool((moved[0] == 1).all()) and int((moved[1] != 1).sum()) == 1
     weight.grad = torch.zeros(2, 40).bfloat16()
-    optimizer.step()
+    optimizer.step_scaled(1.0, copies)
     assert float(weight[1, 39].detach()) < float(moved[1, 39]) < 1
+    assert torch.equal(copies[weight], weight.bfloat16())
+
+
+def test_training_in_bfloat16_does_not_load_the_compiler() -> None:
+    """Which takes longer than all else that a small run begins with."""
+    code = """
+import sys, torch
+from yuyan.models.presets import Bert
+from yuyan.train import AdamW, MasterWeights, parameter_kinds
+model = Bert(hidden_size=16, num_layers=1, num_heads=2).build(50, 0)
+weights = MasterWeights(model, torch.bfloat16)
+optimizer = AdamW().build(weights.masters, parameter_kinds(model))
+model.encode(torch.ones(2, 3, dtype=torch.long)).sum().backward()
+weights.take_gradients()
+assert optimizer.step_scaled(1.0, weights.copies)
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("shape", [(3, 24, 24), (1, 24, 60), (3, 60, 24), (1, 300, 280)])

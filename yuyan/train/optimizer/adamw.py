@@ -45,30 +45,29 @@ class AdamW(Config):
 
 
 class ScalingAdamW(torch.optim.AdamW):
-    """Takes gradients in either format, and multiplies them by `scale` as it reads them: a mean of a sum, and clipping."""
+    """PyTorch's, with one pass of our own over weights on a CPU whose gradients are bfloat16."""
 
-    scale: float = 1.0
-    """Of the next step alone."""
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As PyTorch's, but without its compiler, which its wrapper loads: for nothing, in a second and a half."""
+        add = torch.optim.Optimizer.add_param_group
+        getattr(add, "__wrapped__", add)(self, param_group)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        """Take one step. There is no closure here."""
-        assert closure is None
-        scale, self.scale = self.scale, 1.0
-        moved = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        if all(_in_one_pass(p) for p in moved):
-            for group in self.param_groups:
-                for parameter in [p for p in group["params"] if p.grad is not None]:
-                    self._step_one(group, parameter, scale)
-            return None
-        for parameter in moved:
-            if parameter.grad.dtype != parameter.dtype:
-                parameter.grad = parameter.grad.to(parameter.dtype)
-        if scale != 1.0 and moved:
-            torch._foreach_mul_([p.grad for p in moved], scale)
-        return super().step()
+    def step_scaled(self, scale: float, copies: Mapping[nn.Parameter, Tensor]) -> bool:
+        """Take one step with the gradients times `scale`; whether the weights were written into their `copies` too, rounded."""
+        moved = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if all(_in_one_pass(parameter, copies.get(parameter)) for _, parameter in moved):
+            for group, parameter in moved:
+                self._step_one(group, parameter, scale, copies[parameter])
+            return True
+        for _, parameter in moved:
+            parameter.grad = parameter.grad.to(parameter.dtype)  # itself, if it is that already
+        if moved:
+            torch._foreach_mul_([parameter.grad for _, parameter in moved], scale)
+        self.step()
+        return False
 
-    def _step_one(self, group: dict[str, Any], parameter: nn.Parameter, scale: float) -> None:
+    def _step_one(self, group: dict[str, Any], parameter: nn.Parameter, scale: float, copy: Tensor) -> None:
         from yuyan.train import kernels
 
         memory = self.state[parameter]
@@ -82,19 +81,20 @@ class ScalingAdamW(torch.optim.AdamW):
             1 - rate * group["weight_decay"],
         )  # fmt: skip
         rows, gradient = parameter.numel() // parameter.shape[-1], cast(Tensor, parameter.grad)
-        moved: list[Any] = [
+        arrays: list[Any] = [
             *(t.detach().view(rows, -1).numpy() for t in (parameter, memory["exp_avg"], memory["exp_avg_sq"])),
-            words(gradient).reshape(rows, -1), *(np.float32(each) for each in numbers),
+            *(words(t).reshape(rows, -1) for t in (gradient, copy)), *(np.float32(each) for each in numbers),
         ]  # fmt: skip
-        share(rows, parameter.numel(), lambda first, last: kernels.adamw(first, last, *moved))
+        share(rows, parameter.numel(), lambda first, last: kernels.adamw(first, last, *arrays))
 
 
-def _in_one_pass(parameter: nn.Parameter) -> bool:
+def _in_one_pass(parameter: nn.Parameter, copy: Tensor | None) -> bool:
     gradient = cast(Tensor, parameter.grad)
     return (
-        has_words(gradient)
+        copy is not None
+        and has_words(copy)
+        and has_words(gradient)
         and parameter.dtype == torch.float32
         and parameter.numel() > 0
-        and parameter.is_contiguous()
-        and gradient.is_contiguous()
+        and all(tensor.is_contiguous() for tensor in (parameter, gradient, copy))
     )
