@@ -163,9 +163,10 @@ def _attention(stack: Stack, heads: Heads, context: int, number_bytes: int, caus
     assert heads.head_size and heads.key_value_heads
     query, key = heads.count * heads.head_size, heads.key_value_heads * heads.head_size
     kept = (2 * query + 2 * key + (query + key if heads.qk_norm else 0)) * number_bytes
-    if heads.dropout:
+    blocked = number_bytes < FLOAT32 and context <= LONGEST_BLOCKED
+    if heads.dropout and not blocked:
         return kept + 3 * heads.count * context * FLOAT32  # the plain kernel keeps weights, mask and result
-    if number_bytes < FLOAT32 and context <= LONGEST_BLOCKED:  # in blocks, whose probabilities are kept
+    if blocked:  # the probabilities of each block are kept, before dropout
         seen = (context + min(context, block_size(context))) / 2 if causal else context
         return kept + heads.count * seen * number_bytes
     if own and isinstance(stack.position, RelativeBias):
