@@ -4,8 +4,8 @@ Speed: Brown in small letters, sentences in memory, 100 dimensions, window 5, 5 
 one and two threads; ours and the peer take turns, a figure is the median of words/s of wall time, and the ratio of processor
 times is beside it, which a busy machine disturbs less. Quality: the published
 setting (window 15, 5 epochs, rate 0.05, threshold 1e-4) on one thread, WordSim-353 and the syntactic analogies of each seed.
-What is compiled is compiled before the clock runs. `--part tree`: what a binary tree of the words (hierarchical softmax) brings
-in place of negatives, both by gensim: why ours has none. The last line is JSON.
+What is compiled is compiled before the clock runs. `--part tree`: speed and quality of the models whose words are predicted
+down a binary tree (hierarchical softmax) alone. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from brown import brown_sentences, data_folder
 from gensim import __version__ as peer_version
 from gensim.models import FastText, Word2Vec
 
-from yuyan.vectors import Cbow, Glove, SkipGram, Subwords, Vectors, VectorsConfig
+from yuyan.vectors import Cbow, Glove, Negatives, SkipGram, Subwords, Tree, Vectors, VectorsConfig
 from yuyan.vectors.corpus import encode
 from yuyan.vectors.questions import evaluate
 from yuyan.vectors.train import fit
@@ -41,6 +41,7 @@ class Case(NamedTuple):
     name: str
     bag: bool
     subwords: bool
+    tree: bool = False
 
 
 CASES = [
@@ -48,6 +49,8 @@ CASES = [
     Case("CBOW", bag=True, subwords=False),
     Case("skip-gram with subwords", bag=False, subwords=True),
     Case("CBOW with subwords", bag=True, subwords=True),
+    Case("skip-gram by a tree", bag=False, subwords=False, tree=True),
+    Case("CBOW by a tree", bag=True, subwords=False, tree=True),
 ]
 SPEED = {"window": 5, "learning_rate": 0.025, "subsample": 1e-3, "epochs": 1}
 PUBLISHED = {"window": 15, "learning_rate": 0.05, "subsample": 1e-4, "epochs": 5}
@@ -55,19 +58,18 @@ PUBLISHED = {"window": 15, "learning_rate": 0.05, "subsample": 1e-4, "epochs": 5
 
 def our_vectors(sentences: Sentences, case: Case, settings: dict[str, Any], threads: int, seed: int) -> Vectors:
     subwords = Subwords() if case.subwords else None
-    model = (Cbow if case.bag else SkipGram)(**settings, subwords=subwords)
+    output = Tree() if case.tree else Negatives()
+    model = (Cbow if case.bag else SkipGram)(**settings, subwords=subwords, output=output)
     with tempfile.TemporaryDirectory() as folder:
         corpus = encode(iter(sentences), 5)
         return fit(corpus, VectorsConfig(model=model, threads=threads, seed=seed), Path(folder)).vectors
 
 
-def their_vectors(
-    sentences: Sentences, case: Case, settings: dict[str, Any], threads: int, seed: int, *, tree: bool = False
-) -> Vectors:
+def their_vectors(sentences: Sentences, case: Case, settings: dict[str, Any], threads: int, seed: int) -> Vectors:
     made = (FastText if case.subwords else Word2Vec)(
         sentences, vector_size=100, window=settings["window"], epochs=settings["epochs"], alpha=settings["learning_rate"],
         min_alpha=settings["learning_rate"] * 1e-4, sample=settings["subsample"], sg=int(not case.bag), min_count=5,
-        negative=0 if tree else 5, hs=int(tree), workers=threads, seed=seed + 1,
+        negative=0 if case.tree else 5, hs=int(case.tree), workers=threads, seed=seed + 1,
     ).wv  # fmt: skip
     return Vectors(list(made.index_to_key), np.array([made[word] for word in made.index_to_key]))
 
@@ -163,25 +165,6 @@ def glove(sentences: Sentences, seeds: int, epochs: int) -> list[Row]:
     ]  # fmt: skip
 
 
-def tree(sentences: Sentences, cases: Sequence[Case], seeds: int, settings: dict[str, Any]) -> list[Row]:
-    """A tree of the words beside negatives: quality and seconds of the processor, gensim on both sides."""
-    rows = []
-    for case in cases:
-        if case.subwords:
-            continue
-        sides = [
-            measured(f"{case.name}, {how}", seeds, lambda s, c=case, t=t: their_vectors(sentences, c, settings, 1, s, tree=t))
-            for t, how in ((True, "tree"), (False, "negatives"))
-        ]  # fmt: skip
-        for at, unit in enumerate(Quality._fields):
-            first, second = (statistics.mean(each[at] for each in side) for side in sides)
-            rows.append({
-                "name": f"{case.name} by a tree, {unit}", "unit": unit, "ours": None, "peer": f"{PEER}, tree and negatives",
-                "peer_value": [first, second], "ratio": first / second if second else None, "equal_output": None,
-            })  # fmt: skip
-    return rows
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a fifth of the text, one epoch, one seed")
@@ -195,14 +178,14 @@ def main() -> None:
     if settings.quick:
         sentences, published["epochs"], settings.seeds, settings.peer_seeds = sentences[::5], 1, 1, 1
     cases = [case for case in CASES if case.name.lower().startswith((settings.only or "").lower())]
-    rows: list[Row] = []
     if settings.part == "tree":
-        rows += tree(sentences, cases, settings.seeds, published)
-    if settings.part in (None, "speed"):
+        cases = [case for case in cases if case.tree]
+    rows: list[Row] = []
+    if settings.part != "quality":
         rows += speed(sentences, cases, 1 if settings.quick else 3)
-    if settings.part in (None, "quality"):
+    if settings.part != "speed":
         rows += quality(sentences, cases, settings.seeds, settings.peer_seeds, published)
-        if "glove".startswith((settings.only or "").lower()):
+        if settings.part != "tree" and "glove".startswith((settings.only or "").lower()):
             rows += glove(sentences, settings.seeds, published["epochs"] * 5)
     print(json.dumps({"bench": "classical", "rows": rows}))
 

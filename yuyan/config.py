@@ -212,13 +212,16 @@ def _child(node: Any, key: str) -> Any:
 def _explain(
     cls: type[BaseModel], data: object, error: ErrorDetails, origin: Mapping[str, str], where: str | None
 ) -> str:
-    keys, owner = _walk(cls, data, error["loc"])
+    keys, owner, kinds = _walk(cls, data, error["loc"])
     path = ".".join(keys) or "config"
     found, kind = error.get("input"), error["type"]
     if kind == "extra_forbidden":
         said = f"unknown key{did_you_mean(keys[-1], owner)}"
     elif kind == "missing":
         said = "required, and not given"
+    elif kind == "union_tag_not_found" and kinds:
+        path, keys = f"{path}.kind", [*keys, "kind"]
+        said = f"expected one of {', '.join(kinds)}; none is given"
     elif kind in ("union_tag_invalid", "union_tag_not_found"):
         known = [tag.strip(" '") for tag in str(error.get("ctx", {}).get("expected_tags", "")).split(",")]
         tag = found.get("kind") if isinstance(found, dict) else None
@@ -242,8 +245,8 @@ def _origin(keys: Sequence[str], origin: Mapping[str, str], where: str | None) -
     return f"{where}: " if where else ""
 
 
-def _walk(cls: type[BaseModel], data: object, loc: Iterable[int | str]) -> tuple[list[str], list[str]]:
-    """The dotted path of an error as the user wrote it, and the keys known where it happened.
+def _walk(cls: type[BaseModel], data: object, loc: Iterable[int | str]) -> tuple[list[str], list[str], list[str]]:
+    """The dotted path of an error as the user wrote it, the keys known where it happened, and the kinds there are.
 
     Pydantic puts the tag of a union into the path; nobody wrote that, so it is left out.
     """
@@ -261,7 +264,8 @@ def _walk(cls: type[BaseModel], data: object, loc: Iterable[int | str]) -> tuple
         fields = [m.model_fields[str(part)].annotation for m in models if str(part) in m.model_fields]
         types = tuple(t for f in fields for t in _members(f)) if fields else tuple(_members_of_items(types))
         data = _item(data, part)
-    return keys, known
+    kinds = [_kind(t) for t in types if isinstance(t, type) and issubclass(t, BaseModel)]
+    return keys, known, [kind for kind in kinds if kind]
 
 
 def _kind(model: type[BaseModel]) -> str | None:

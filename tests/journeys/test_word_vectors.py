@@ -40,10 +40,20 @@ def test_from_text_to_answers(trained: Path, here: Path, capsys: pytest.CaptureF
     assert [word for word, _ in json.loads(capsys.readouterr().out)["the"]] == words
 
 
-@pytest.mark.parametrize("kind", ["skipgram", "cbow", "glove"])
-def test_one_thread_writes_the_same_files(kind: str, here: Path) -> None:
+@pytest.mark.parametrize(
+    "model",
+    [
+        "kind: skipgram",
+        "kind: cbow",
+        "kind: skipgram, output: {kind: tree}",
+        "kind: cbow, output: {kind: tree}",
+        "kind: glove",
+    ],
+)
+def test_one_thread_writes_the_same_files(model: str, here: Path) -> None:
+    few = (*SETTINGS[:-2], "--set", f"model={{{model}, epochs: 1}}")
     for name in ("a", "b"):
-        assert command("vectors", "train", str(STORIES), "--out", name, *SETTINGS, "--set", f"model.kind={kind}") == 0
+        assert command("vectors", "train", str(STORIES), "--out", name, *few) == 0
     assert Path("a/vectors.bin").read_bytes() == Path("b/vectors.bin").read_bytes()
     assert sorted(path.name for path in here.iterdir()) == ["a", "b"]
 
@@ -63,7 +73,11 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "no text": (("train", "--out", "v"), "data.sources: no text; name files or folders"),
     "typo": (("train", "t.txt", "--out", "v", "--set", "model.windoe=3"), r"model\.windoe: unknown key; did you mean 'window'"),
     "kind": (("train", "t.txt", "--out", "v", "--set", "model.kind=skipgrma"), "did you mean 'skipgram'"),
-    "key of another kind": (("train", "t.txt", "--out", "v", "--set", "model.kind=glove", "--set", "model.negatives=3"), "model.negatives: unknown key"),
+    "key of another kind": (("train", "t.txt", "--out", "v", "--set", "model.kind=glove", "--set", "model.output.kind=tree"), "model.output: unknown key"),
+    "key of another output": (("train", "t.txt", "--out", "v", "--set", "model.output={kind: tree, count: 5}"), "model.output.count: unknown key"),
+    "negatives in the wrong place": (("train", "t.txt", "--out", "v", "--set", "model.negatives=3"), "model.negatives: unknown key; known: .*output"),
+    "output without a kind": (("train", "t.txt", "--out", "v", "--set", "model.output.count=3"), "model.output.kind: expected one of negatives, tree; none is given"),
+    "unknown output": (("train", "t.txt", "--out", "v", "--set", "model.output.kind=tre"), "did you mean 'tree'"),
     "missing file": (("train", "nowhere.txt", "--out", "v"), "nowhere.txt"),
     "empty file": (("train", "empty.txt", "--out", "v"), "empty.txt|there is no word"),
     "one word": (("train", "one.txt", "--out", "v", "--set", "min_count=1"), "the only word in the text is 'aaa'"),

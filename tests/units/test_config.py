@@ -67,7 +67,7 @@ def test_overrides_win_and_say_so(tmp_path: Path) -> None:
         ("seed: 1.5\n", "got 1.5"),
         ("train: 3\n", "train: "),
         ("model: {kind: lage}\n", "model.kind: expected one of small, large; got 'lage'; did you mean 'large'?"),
-        ("model: {depth: 3}\n", "model.kind: expected one of"),
+        ("model: {depth: 3}\n", "model.kind: expected one of small, large; none is given"),
         ("model:\n  kind: large\n  dept: 3\n", "c.yaml:3: model.dept: unknown key; did you mean 'depth'?"),
         ("model: {kind: large, depth: 0}\n", "model.depth: input should be greater than or equal to 1; got 0"),
         ("optional: {lrr: 1}\n", "optional.lrr: unknown key; did you mean 'lr'?"),

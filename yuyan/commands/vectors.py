@@ -16,7 +16,7 @@ from yuyan.errors import ConfigError, InputError
 from yuyan.store import claim_folder, storage_errors, to_json, write_text
 from yuyan.text import DataConfig, NoSplit, SplitConfig, prepare, read_documents
 from yuyan.text.settings import CleanConfig
-from yuyan.vectors import Vectors, VectorsConfig, load_vectors, save_vectors, write_word2vec
+from yuyan.vectors import Cbow, Glove, SkipGram, Vectors, VectorsConfig, load_vectors, save_vectors, write_word2vec
 from yuyan.vectors.corpus import WordCorpus, encode
 from yuyan.vectors.questions import Score, evaluate
 from yuyan.vectors.units import sentences
@@ -109,11 +109,15 @@ def _show_corpus(corpus: WordCorpus, seconds: float) -> None:
     table(f"the text, read in {seconds:.1f} s", ["", "in all", "different"], rows)
 
 
+def _named(model: SkipGram | Cbow | Glove) -> str:
+    return f"{model.kind}, {model.output.kind}" if isinstance(model, SkipGram | Cbow) else model.kind
+
+
 def _show_trained(vectors: Vectors, report: dict[str, object], config: VectorsRun) -> None:
     losses = report["losses"]
     assert isinstance(losses, list)
     rows = [
-        ("model", config.model.kind + (" with subwords" if vectors.subwords else "")),
+        ("model", _named(config.model) + (" with subwords" if vectors.subwords else "")),
         ("vectors", f"{len(vectors.words):,} of {vectors.dimensions} dimensions"),
         ("loss, first and last epoch", f"{losses[0]:.4f}  {losses[-1]:.4f}"),
         ("speed", f"{report['words_per_second']:,.0f} words/s"),

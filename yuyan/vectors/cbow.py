@@ -1,4 +1,4 @@
-"""Continuous bag of words with negative sampling (Mikolov et al. 2013a, section 3.1), with or without subwords.
+"""Continuous bag of words (Mikolov et al. 2013a, section 3.1), with or without subwords.
 
 The mean of all pieces of the words around a place predicts the word there. Each piece gets the whole gradient of the
 mean, as in the authors' program and in fastText.
@@ -14,18 +14,19 @@ import numpy as np
 
 from yuyan.compile import compiled
 from yuyan.vectors.draw import advance, mixed
-from yuyan.vectors.skipgram import max_length, one_pair, scatter, thin_out
+from yuyan.vectors.skipgram import max_length, scatter, thin_out
+from yuyan.vectors.targets import one_pair
 
 
 @compiled
 def bag_of_words(
-    work: Any, corpus: Any, pieces: Any, drawing: Any, weights: Any, rates: Any, window: Any, negatives: Any
+    work: Any, corpus: Any, pieces: Any, keep: Any, targets: Any, weights: Any, rates: Any, window: Any
 ) -> Any:
     """Descend over the sentences of `work`: the arguments and results of `skip_gram`; a pair is a place here."""
     first, last, state = work
     tokens, starts = corpus
     offsets, rows = pieces
-    keep, threshold, other = drawing
+    drawing, paths = targets
     source, output = weights
     size = source.shape[1]
     kept = np.empty(max_length(starts, first, last), np.int32)
@@ -43,7 +44,7 @@ def bag_of_words(
             pairs += 1
             measure = (at + sentence) & 15 == 0
             add_up(source, offsets, rows, kept, start, stop, at, hidden)
-            state, part = one_pair(hidden, output, kept[at], threshold, other, state, rate, negatives, change, measure)
+            state, part = one_pair(hidden, output, kept[at], drawing, paths, state, rate, change, measure)
             for near in range(start, stop):
                 if near != at:
                     word = kept[near]

@@ -55,13 +55,30 @@ class Subwords(Config):
         return self
 
 
-class _Predictive(Config):
-    window: int = Field(5, ge=1, le=1000)
-    """The farthest word that counts as near; each place draws its reach from 1 to this."""
-    negatives: int = Field(5, ge=1, le=1000)
+class Negatives(Config):
+    """A pair is told from pairs with words that are drawn (Mikolov et al. 2013b, section 2.2)."""
+
+    kind: Literal["negatives"] = "negatives"
+    count: int = Field(5, ge=1, le=1000)
     """Words drawn against each word that was there."""
     power: float = Field(0.75, ge=0, le=2)
     """They are drawn by their counts to this power."""
+
+
+class Tree(Config):
+    """Hierarchical softmax: a word is found down a binary tree, the frequent ones near its root (Huffman's)."""
+
+    kind: Literal["tree"] = "tree"
+
+
+Output = Annotated[Negatives | Tree, Field(discriminator="kind")]
+
+
+class _Predictive(Config):
+    window: int = Field(5, ge=1, le=1000)
+    """The farthest word that counts as near; each place draws its reach from 1 to this."""
+    output: Output = Negatives()
+    """How a word is predicted: against words that are drawn, or down a tree."""
     subsample: float = Field(1e-3, ge=0, le=1)
     """Words with a larger share of the text are thinned out towards it; 0 keeps all."""
     epochs: int = Field(5, ge=1)

@@ -1,38 +1,38 @@
-"""Skip-gram with negative sampling (Mikolov et al. 2013b, section 2.2), with or without subwords (Bojanowski et al. 2017).
+"""Skip-gram (Mikolov et al. 2013b), with or without subwords (Bojanowski et al. 2017).
 
-A word predicts each word around it against words that were drawn. The vector of the word, the mean of its pieces, is
-held in a buffer while it meets its whole window: every piece would get the same gradient at each meeting, which moves
-their mean by just that, so moving the buffer and adding the difference to the pieces at the end is the same descent,
-without gathering the pieces again for each meeting. Without subwords a word has one piece.
+A word predicts each word around it, against words that are drawn or down a tree (`targets.py`). The vector of the word,
+the mean of its pieces, is held in a buffer while it meets its whole window: every piece would get the same gradient at each
+meeting, which moves their mean by just that, so moving the buffer and adding the difference to the pieces at the end is the
+same descent, without gathering the pieces again for each meeting. Without subwords a word has one piece.
 
 Legend: V words, P pieces, D dimensions padded to a multiple of 16, C tokens, S sentences.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from yuyan.compile import compiled
-from yuyan.vectors.draw import advance, mixed, word_from
+from yuyan.vectors.draw import advance, mixed
+from yuyan.vectors.targets import one_pair
 
 
 @compiled
 def skip_gram(
-    work: Any, corpus: Any, pieces: Any, drawing: Any, weights: Any, rates: Any, window: Any, negatives: Any
+    work: Any, corpus: Any, pieces: Any, keep: Any, targets: Any, weights: Any, rates: Any, window: Any
 ) -> Any:
     """Descend over the sentences of `work`; returns (sum of sampled losses, how many were sampled, pairs).
 
     work (first sentence, last + 1, state of the random numbers); corpus (tokens (C,) int32, starts (S + 1,) int64);
-    pieces (offsets (V + 1,), rows of the input (.,)); drawing (keep (V,) float32, thresholds (V,), others (V,));
-    weights (input (P, D), output (V, D)); rates (at the first token of all, change by token).
+    pieces (offsets (V + 1,), rows of the input (.,)); keep (V,) float32; targets a `Targets`; weights (input (P, D),
+    output (V, D), or V - 1 nodes of a tree); rates (at the first token of all, change by token).
     """
     first, last, state = work
     tokens, starts = corpus
     offsets, rows = pieces
-    keep, threshold, other = drawing
+    drawing, paths = targets
     source, output = weights
     size = source.shape[1]
     kept = np.empty(max_length(starts, first, last), np.int32)
@@ -53,9 +53,7 @@ def skip_gram(
                 if near == at:
                     continue
                 pairs += 1
-                state, part = one_pair(
-                    hidden, output, kept[near], threshold, other, state, rate, negatives, change, measure
-                )
+                state, part = one_pair(hidden, output, kept[near], drawing, paths, state, rate, change, measure)
                 for d in range(size):
                     hidden[d] += change[d]
                 if measure:
@@ -65,59 +63,6 @@ def skip_gram(
                 began[d] = hidden[d] - began[d]
             scatter(source, rows, low, high, began)
     return loss, measured, pairs
-
-
-@compiled
-def one_pair(
-    hidden: Any,
-    output: Any,
-    target: Any,
-    threshold: Any,
-    other: Any,
-    state: Any,
-    rate: Any,
-    negatives: Any,
-    change: Any,
-    measure: Any,
-) -> Any:
-    """One step on -log s(o.h) - sum over the drawn words n of log s(-n.h); `change` becomes the step of `hidden` (D,).
-
-    The output rows move at once. A drawn word that is the target itself is left out, as in the authors' program.
-    """
-    size = hidden.shape[0]
-    change[:] = np.float32(0)
-    loss = 0.0
-    for k in range(negatives + 1):
-        row = np.int64(target)
-        if k:
-            state = advance(state)
-            row = word_from(mixed(state), threshold, other)
-            if row == target:
-                continue
-        score = np.float32(0)
-        for d in range(size):
-            score += hidden[d] * output[row, d]
-        wanted = np.float32(0) if k else np.float32(1)
-        step = rate * (wanted - sigmoid(score))
-        if measure:
-            loss += softplus(score if k else -score)
-        for d in range(size):
-            old = output[row, d]
-            change[d] += step * old
-            output[row, d] = old + step * hidden[d]
-    return state, loss
-
-
-@compiled
-def sigmoid(x: Any) -> Any:
-    """1 / (1 + exp(-x)) in float32."""
-    return np.float32(1) / (np.float32(1) + np.exp(np.float32(-x)))
-
-
-@compiled
-def softplus(x: Any) -> Any:
-    """log(1 + exp(x)), without overflow."""
-    return max(x, np.float32(0)) + math.log1p(math.exp(-abs(x)))
 
 
 @compiled

@@ -23,7 +23,7 @@ from yuyan.console import progress
 from yuyan.vectors.corpus import WordCorpus
 from yuyan.vectors.settings import Cbow, Glove, SkipGram, VectorsConfig
 from yuyan.vectors.space import SubwordTable, Vectors
-from yuyan.vectors.subword import Pieces, composed, pieces_of
+from yuyan.vectors.subword import composed, pieces_of
 from yuyan.vectors.threads import Speed, in_parallel
 
 if TYPE_CHECKING:
@@ -76,13 +76,15 @@ def _cores() -> int:
 
 def _fit_predictive(corpus: WordCorpus, config: VectorsConfig, model: SkipGram | Cbow, threads: int) -> _Found:
     from yuyan.vectors.cbow import bag_of_words
-    from yuyan.vectors.draw import alias_table, state_of
+    from yuyan.vectors.draw import state_of
     from yuyan.vectors.skipgram import skip_gram
+    from yuyan.vectors.targets import targets_of
 
     kernel = skip_gram if isinstance(model, SkipGram) else bag_of_words
     pieces = pieces_of(corpus.words, model.subwords)
-    source, output = _first_weights(corpus, pieces, config)
-    drawing = (keep_shares(corpus.counts, model.subsample), *alias_table(corpus.counts.astype(float) ** model.power))
+    keep = keep_shares(corpus.counts, model.subsample)
+    targets, rows = targets_of(corpus.counts, model.output)
+    source, output = _first_weights(len(corpus.words) + len(pieces.buckets), rows, config)
     words, total = len(corpus.tokens), len(corpus.tokens) * model.epochs
     slope = -model.learning_rate * (1 - LOWEST) / total
 
@@ -90,8 +92,8 @@ def _fit_predictive(corpus: WordCorpus, config: VectorsConfig, model: SkipGram |
         state = np.uint64(state_of(config.seed, epoch, first))
         rates = (model.learning_rate + slope * epoch * words, slope)
         loss, measured, _ = kernel(
-            (first, last, state), (corpus.tokens, corpus.starts), (pieces.offsets, pieces.rows), drawing,
-            (source, output), rates, model.window, model.negatives,
+            (first, last, state), (corpus.tokens, corpus.starts), (pieces.offsets, pieces.rows), keep, targets,
+            (source, output), rates, model.window,
         )  # fmt: skip
         return loss, measured, int(corpus.starts[last] - corpus.starts[first])
 
@@ -133,18 +135,15 @@ def keep_shares(counts: NDArray[np.int64], threshold: float) -> NDArray[np.float
     return kept
 
 
-def _first_weights(
-    corpus: WordCorpus, pieces: Pieces, config: VectorsConfig
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Input (P, D), even between -1 and 1 over the dimensions, and output (V, D), zero; what is padding stays zero."""
+def _first_weights(pieces: int, rows: int, config: VectorsConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Input (P, D), even between -1 and 1 over the dimensions, and output (rows, D), zero; what is padding stays zero."""
     wide = -(-config.dimensions // PADDING) * PADDING
-    rows = len(corpus.words) + len(pieces.buckets)
-    source = np.zeros((rows, wide), np.float32)
+    source = np.zeros((pieces, wide), np.float32)
     draw = np.random.default_rng(config.seed)
-    for at in range(0, rows, 4096):
-        part = draw.random((min(4096, rows - at), config.dimensions), np.float32)
+    for at in range(0, pieces, 4096):
+        part = draw.random((min(4096, pieces - at), config.dimensions), np.float32)
         source[at : at + 4096, : config.dimensions] = (2 * part - 1) / config.dimensions
-    return source, np.zeros((len(corpus.words), wide), np.float32)
+    return source, np.zeros((rows, wide), np.float32)
 
 
 def _cut(starts: NDArray[np.int64]) -> list[tuple[int, int]]:
