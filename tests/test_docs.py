@@ -13,7 +13,8 @@ import typer
 
 from yuyan.cli import app
 from yuyan.commands.config import every_key
-from yuyan.commands.run import RunConfig
+from yuyan.commands.run import RunConfig, read_run_config
+from yuyan.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md")])
@@ -91,6 +92,22 @@ def test_keys_of_the_config_are_there() -> None:
             ):
                 wrong.append(f"{named(page, number)}: {key}")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_the_commands_above_a_config_can_be_read(config: Path) -> None:
+    """All but `yuyan train CONFIG`, and what is offered after a colon: settings that the config takes."""
+    comments = [line.lstrip("# ").strip() for line in config.read_text("utf-8").splitlines() if line.startswith("#")]
+    told = re.split(r"(?=yuyan )|\n", re.sub(r"\\\n", " ", "\n".join(comments)))
+    settings = [re.findall(r"[\w.]+=(?:\"[^\"]*\"|\[[^\]]*\]|\S+)|\"[\w.]+=[^\"]*\"", line) for line in told]
+    for line, given in zip(told, settings, strict=True):
+        overrides = [setting.replace('"', "") for setting in given]
+        named = re.search(r"configs/\S+\.yaml", line)
+        if overrides:
+            try:
+                read_run_config(ROOT / named[0] if named else config, overrides)
+            except InputError as error:
+                assert "no such model" in str(error), line
 
 
 def _mistake(line: str) -> str:

@@ -11,11 +11,13 @@ from safetensors.torch import load_file, save_file
 
 from yuyan.commands.outcome import Trained
 from yuyan.commands.run import read_run_config
+from yuyan.commands.settings import From
 from yuyan.commands.train import train_command
 from yuyan.errors import InputError, Interrupted
 from yuyan.hub import read_adapter, read_model
 from yuyan.models.surgery import fixed_scores, without_adapters
 from yuyan.tasks.language_model import LanguageModel
+from yuyan.tokens.train import BytePairConfig
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny"
 SHORT = ["train.context=32", "train.batch_tokens=128", "train.threads=1", "evaluate.tokens=500"]
@@ -51,6 +53,14 @@ def adapted(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("adapted") / "run"
     further(base, out)
     return out
+
+
+def test_a_model_of_the_command_line_brings_its_tokenizer(base: Path) -> None:
+    file = TINY / "gpt.yaml"  # which names a tokenizer, for a model from nothing
+    assert "tokenizer" in read_run_config(file).model_fields_set
+    model = f"model={{kind: pretrained, path: {base}}}"
+    assert read_run_config(file, [model]).tokenizer == From(path=base / "model")
+    assert read_run_config(file, [model, "tokenizer={kind: bpe}"]).tokenizer == BytePairConfig()
 
 
 def test_the_adapted_model_is_better_on_its_text_and_writes(base: Path, adapted: Path) -> None:

@@ -31,6 +31,7 @@ from yuyan.commands.ranges import Ranges
 from yuyan.commands.settings import EvaluateConfig, From, RunData, TrainConfig
 from yuyan.commands.track import NoTrack, Track
 from yuyan.config import COMMAND_LINE, Config, Seed, dump, fingerprint, flatten, load_config, to_yaml
+from yuyan.console import say
 from yuyan.errors import InputError
 from yuyan.generate.sampling import Samples
 from yuyan.models.presets import Auto, Embedded, ModelConfig
@@ -141,7 +142,7 @@ def read_run_config(given: Path | Mapping[str, Any], overrides: Sequence[str] = 
         model = model.model_copy(update={"embedding": found})
     if isinstance(tokenizer, From):
         tokenizer = From(path=absolute(tokenizer.path, "tokenizer.path"))
-    elif isinstance(model, Pretrained) and "tokenizer" not in config.model_fields_set:
+    elif isinstance(model, Pretrained) and not _is_meant(config, origin):
         tokenizer = From(path=model_folder(model.path))
     objective = config.objective
     if isinstance(objective, Distil) and objective.teacher is not None:
@@ -149,6 +150,17 @@ def read_run_config(given: Path | Mapping[str, Any], overrides: Sequence[str] = 
     parts = {"tokenizer": tokenizer, "model": model, "objective": objective}
     changed = {key: part for key, part in parts.items() if part is not getattr(config, key)}  # others stay unsaid
     return config.model_copy(update={"data": data, **changed})
+
+
+def _is_meant(config: RunConfig, origin: Mapping[str, str]) -> bool:
+    """Whether a tokenizer that is to be trained belongs to a pre-trained model; a file's does not, if only the command
+    line names the model."""
+    if "tokenizer" not in config.model_fields_set:
+        return False
+    if origin.get("model.kind") != COMMAND_LINE or origin.get("tokenizer.kind") == COMMAND_LINE:
+        return True
+    say("tokenizer: the pre-trained model's own; that of the config is for a model from nothing")
+    return False
 
 
 def _about_text(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
