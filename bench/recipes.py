@@ -169,6 +169,11 @@ def muon(factor: float) -> Variant:
     return change
 
 
+def both(first: Variant, second: Variant) -> Variant:
+    """Two changes."""
+    return lambda config, corpus: second(first(config, corpus), corpus)
+
+
 def nanogpt(config: RunConfig, corpus: Corpus) -> RunConfig:
     """GPT-2's network and nanoGPT's settings for a small text (its `config/train_shakespeare_char.py`)."""
     assert isinstance(config.model, Gpt)
@@ -204,6 +209,7 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
     "decay-short": ("decay in the last fifth", training(schedule=WarmupStableDecay(warmup=0.03, decay=0.2))),
     "decay-long": ("decay in the last four fifths", training(schedule=WarmupStableDecay(warmup=0.03, decay=0.8))),
     "batch-half": ("half the batch", rows(0.5)),
+    "batch-quarter": ("a quarter of the batch", rows(0.25)),
     "batch-double": ("twice the batch", rows(2)),
     "narrow": ("0.7 of the width", width(0.7)),
     "wide": ("1.4 of the width", width(1.4)),
@@ -221,6 +227,9 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
     "decay-strong": ("weight decay 1", optimizer(weight_decay=1.0)),
     "dropout": ("dropout 0.1", gpt(dropout=0.1)),
     "muon": ("Muon for the matrices, same rates", muon(1.0)),
+    "muon-half": ("Muon, half the batch", both(muon(1.0), rows(0.5))),
+    "muon-quarter": ("Muon, a quarter of the batch", both(muon(1.0), rows(0.25))),
+    "muon-eighth": ("Muon, an eighth of the batch", both(muon(1.0), rows(0.125))),
     "muon-double": ("Muon, twice the rate for the matrices", muon(2.0)),
     "token-dropout": ("token dropout 0.1, by any token", augment(TokenDropout(rate=0.1))),
     "token-dropout-unigram": (
