@@ -132,8 +132,8 @@ def chinese_tasks() -> list[Task]:
 
 
 LANGUAGES = {
-    "en": Language("{kind: wordpiece, vocab_size: 8000, lowercase: true, mask: true}", english, english_tasks, 480),
-    "zh": Language("{kind: bpe, vocab_size: 8000, mask: true}", chinese, chinese_tasks, 480),
+    "en": Language("{kind: wordpiece, vocab_size: 8000, lowercase: true, mask: true}", english, english_tasks, 200),
+    "zh": Language("{kind: bpe, vocab_size: 8000, mask: true}", chinese, chinese_tasks, 200),
 }
 
 
@@ -151,7 +151,7 @@ def written(path: Path, rows: Sequence[Json]) -> Path:
 
 # ---------------------------------------------------------------- ours
 
-VOCABULARY, RATE, FINE_RATE = 8000, 3.3e-3, 1e-3
+VOCABULARY, RATE, FINE_RATE = 8000, 8e-3, 1e-3
 LAYOUT = ModernBert(hidden_size=192, num_layers=4, num_heads=6)
 JUDGE = LAYOUT.network(VOCABULARY).model_copy(update={"head": ReplacedHead()})
 MASKED = (json.dumps(LAYOUT.model_dump(mode="json")), "{kind: masked_token, rate: 0.3}")
@@ -180,8 +180,8 @@ def before(way: str, language: Language, texts: Path, seconds: int, out: Path, s
     config = out.with_suffix(".yaml")
     config.write_text(
         f"name: before\nseed: {seed}\ndata: {{sources: [{texts}]}}\ntokenizer: {language.tokenizer}\nmodel: {model}\n"
-        f"objective: {objective}\ntrain: {{{length}, context: 128, batch_tokens: 4096, threads: 1, save_every: 2h, "
-        f"optimizer: {{kind: adamw, lr: {rate:.3e}, beta2: 0.98}}, schedule: {{kind: linear, warmup: 0.05}}}}\n",
+        f"objective: {objective}\ntrain: {{{length}, context: 128, batch_tokens: 2048, threads: 1, save_every: 2h, "
+        f"optimizer: {{kind: muon, lr: {rate:.3e}}}, schedule: {{kind: linear, warmup: 0.05}}}}\n",
         encoding="utf-8",
     )
     started = time.process_time()
