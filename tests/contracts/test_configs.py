@@ -13,6 +13,7 @@ from yuyan.commands.run import RunConfig, read_run_config
 from yuyan.commands.settings import From
 from yuyan.config import build, dump, flatten, load_config
 from yuyan.objectives.fit import check_network, check_tokenizer
+from yuyan.train import Muon
 
 ROOT = Path(__file__).parents[2] / "configs"
 FILES = sorted(ROOT.rglob("*.yaml"))
