@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from yuyan.corpus.order import OFFSET, ROWS, permutation
 from yuyan.errors import DataError
 
-STRETCH = 128  # batches that are sorted together: of 32 rows a few per cent are padding then
+STRETCH = 50  # batches that are sorted together: of 32 short texts about 3 % are padding then
 
 
 class ByLength:
