@@ -28,6 +28,7 @@ from yuyan.metrics.written import against_references
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("YUYAN_DATA", ROOT / ".." / "shared" / "data"))
 Rows = list[dict[str, Any]]
+UNITS = {"bleu": "sacreBLEU", "chrf": "chrF", "ter": "TER, less is better"}
 
 
 def listed(*names: str) -> str:
@@ -59,8 +60,13 @@ def multi30k(folder: Path, changes: list[str]) -> Rows:
     _, test, seconds = train("translate.yaml", folder, *(f"data.{k}={v}" for k, v in sources.items()), *changes)
     texts = [gzip.decompress((DATA / place.format("test_2016_flickr", code)).read_bytes()).decode().splitlines()
              for code in ("en", "de")]  # fmt: skip
-    copied = against_references("bleu", texts[0], [[text] for text in texts[1]], "de", 0)[0].value
-    return [row("multi30k test2016 bleu", "sacreBLEU", test, "the source copied", copied, seconds)]
+    copied = {
+        name: against_references(name, texts[0], [[text] for text in texts[1]], "de", 0)[0].value for name in UNITS
+    }
+    return [
+        row(f"multi30k test2016 {name}", unit, test, "the source copied", copied[name], seconds)
+        for name, unit in UNITS.items()
+    ]
 
 
 def dialogsum(folder: Path, changes: list[str]) -> Rows:
