@@ -296,7 +296,7 @@ class _Search:
         write_text(self.folder / "tune.html", study_page(page, language))
         keys = list(self.config.tune)
         rows = [
-            [t.number, f"{sign * (t.value or 0.0):.4f}", *(_settings(t.params)[key] for key in keys)]
+            [t.number, f"{sign * (t.value or 0.0):.4f}", *(_shown(_settings(t.params)[key]) for key in keys)]
             for t in done[:SHOWN]
         ]
         table("the best trials", ["trial", measure, *(f"{k} ({importance[k]:.0%})" if k in importance else k for k in keys)], rows)  # fmt: skip
@@ -321,6 +321,11 @@ def _suggest(trial: Trial, key: str, kind: str, values: tuple[Any, ...]) -> Any:
 
 def _settings(params: Mapping[str, Any]) -> dict[str, Any]:
     return {key: json.loads(value) if isinstance(value, str) else value for key, value in params.items()}
+
+
+def _shown(value: object) -> object:
+    """A setting in a table: a drawn number has more digits than anyone reads; best.yaml has them all."""
+    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def _looks(place: Path) -> list[dict[str, Any]]:

@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from yuyan.evaluate.chart import Axis, Bar, Colour, Line, bar_chart, line_chart, with_mean
-from yuyan.evaluate.grid import Cell, Grid, records_grid
+from yuyan.evaluate.grid import Cell, Grid, field_text
 from yuyan.evaluate.page import Figure
-from yuyan.evaluate.quantities import significant
+from yuyan.evaluate.quantities import finite, significant
 from yuyan.evaluate.render import render
 from yuyan.evaluate.scale import Point
-from yuyan.evaluate.wording import word
+from yuyan.evaluate.wording import measure_name, word
 
 _COLOURS: tuple[Colour, ...] = ("s0", "s1", "s2", "s3", "s4", "s5")
+_TRIAL = ("trial", "state", "value")
 _Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 
@@ -51,23 +52,39 @@ def study_page(study: Mapping[str, Any], language: str = "en") -> str:
     """`title`, `measure`, `trials` (number, state, value, and the settings), `importance` by key, `best` as YAML, and
     whether a `higher` measure is better."""
     trials: Sequence[Mapping[str, Any]] = study["trials"]
+    measure = measure_name(study["measure"], language)
     measured = [(trial["trial"], trial["value"]) for trial in trials if trial["state"] == "complete"]
     choose = max if study.get("higher") else min
     best = [(number, choose(value for n, value in measured if n <= number)) for number, _ in measured]
     history = line_chart(
         [Line(word("each_trial", language), measured, "s1", faint=False), Line(word("best_so_far", language), best)],
-        Axis(word("trial", language)), Axis(study["measure"]), language=language,
+        Axis(word("trial", language)), Axis(measure), language=language,
     )  # fmt: skip
     bars = [Bar(key, value, text=f"{100 * value:.0f} %") for key, value in study["importance"].items()]
     parts: list[dict[str, Any]] = [{"id": "history", "chart": history}]
     if bars:
         chart = bar_chart(bars, title=word("importance_axis", language), language=language)
         parts.append({"id": "importance", "chart": chart, "text": word("explain_importance", language)})
-    parts.append({"id": "trials", "grid": records_grid(trials, language)})
+    parts.append({"id": "trials", "grid": _trials_grid(trials, measure, language)})
     parts.append({"id": "best_settings", "listing": study["best"]})
-    figures = [Figure(study["measure"], significant(best[-1][1]))] if best else []
+    figures = [Figure(measure, significant(best[-1][1]))] if best else []
     figures.append(Figure(word("trials", language), str(len(trials))))
     return _page(str(study["title"]), word("study", language), figures, parts, language)
+
+
+def _trials_grid(trials: Sequence[Mapping[str, Any]], measure: str, language: str) -> Grid:
+    """A row a trial: how it ended, what it reached, and its settings under their keys."""
+    keys = [key for key in dict.fromkeys(key for trial in trials for key in trial) if key not in _TRIAL]
+    rows = [
+        [
+            Cell(str(trial["trial"]), float(trial["trial"])), Cell(word(f"trial_{trial['state']}", language)),
+            *(Cell(field_text(key, trial.get(key), language), finite(trial.get(key))) for key in ("value", *keys)),
+        ]
+        for trial in trials
+    ]  # fmt: skip
+    texts = {3 + i for i, key in enumerate(keys) if any(isinstance(trial.get(key), str) for trial in trials)}
+    head = [word("trial", language), word("trial_state", language), measure, *keys]
+    return Grid(head, rows, frozenset({1, *texts}))
 
 
 def comparison_page(

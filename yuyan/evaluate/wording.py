@@ -154,6 +154,12 @@ WORDS: dict[str, tuple[str, str]] = {
     "best_so_far": ("best so far", "迄今最好"),
     "trial": ("trial", "试验"),
     "trials": ("Trials", "试验"),
+    "trial_state": ("state", "状态"),
+    "trial_complete": ("complete", "完成"),
+    "trial_pruned": ("pruned", "提前停止"),
+    "trial_fail": ("failed", "失败"),
+    "trial_running": ("running", "进行中"),
+    "trial_waiting": ("waiting", "等待"),
     "importance": ("What matters", "哪些设置重要"),
     "importance_axis": ("share of the differences that a key explains", "该键解释的差异比例"),
     "explain_importance": (

@@ -21,6 +21,7 @@ from yuyan.commands.run import read_run_config
 from yuyan.commands.tune import Order, tune_command
 from yuyan.config import read_yaml
 from yuyan.errors import InputError, Interrupted
+from yuyan.evaluate.study import study_page
 
 RANGES = """
 tune:
@@ -127,7 +128,18 @@ def test_of_accuracy_more_is_better(config: Path, fake: type[Fake], capsys: pyte
     rows = [line.split() for line in capsys.readouterr().err.splitlines() if line.startswith("│ ") and "0." in line]
     found = [float(row[3]) for row in rows]
     assert found == sorted(found, reverse=True) and 0 < found[-1] < found[0] < 0.5
-    assert "accuracy" in (config.parent / "out" / "tune.html").read_text()
+    assert "Accuracy" in (config.parent / "out" / "tune.html").read_text()
+
+
+def test_a_page_names_keys_as_they_are_and_all_else_in_the_language() -> None:
+    trials = [
+        {"trial": 0, "state": "complete", "value": 2.5, "train.optimizer.lr": 0.00443037},
+        {"trial": 1, "state": "pruned", "value": None, "train.optimizer.lr": 0.1},
+    ]
+    study = {"title": "诗", "measure": "bits_per_byte", "trials": trials, "importance": {}, "best": "name: 诗"}
+    page = study_page(study, "zh")
+    assert all(text in page for text in ("train.optimizer.lr", "0.00443", "完成", "提前停止", "每字节比特数", "状态"))
+    assert not any(text in page for text in ("complete", "pruned", "bits_per_byte", "训练集"))
 
 
 @pytest.mark.slow
