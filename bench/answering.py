@@ -143,9 +143,9 @@ def pretrained(train: list[Json], model: str, folder: Path, seconds: int, contex
     config = folder / "masked.yaml"
     config.write_text(
         f"name: masked\ndata: {{sources: [{source}]}}\nmodel: {model}\ntokenizer: {{kind: char, mask: true}}\n"
-        "objective: {kind: masked_token}\n"
-        f"train: {{budget: {seconds}s, clock: cpu, context: {context}, batch_tokens: 8192, threads: 1, save_every: 2h, "
-        "optimizer: {kind: adamw, lr: 1.0e-3}}\n",
+        "objective: {kind: masked_token, rate: 0.3}\n"
+        f"train: {{budget: {seconds}s, clock: cpu, context: {context}, batch_tokens: 2048, threads: 1, save_every: 2h, "
+        "optimizer: {kind: muon, lr: 8.0e-3}, schedule: {kind: linear, warmup: 0.05}}\n",
         encoding="utf-8",
     )
     yuyan.train(str(config), out=folder / "masked")
@@ -260,7 +260,7 @@ def _by_overlap(words: list[str], question: set[str], frequent: set[str], longes
 
 # ---------------------------------------------------------------- the whole
 
-SMALL = "{kind: bert, hidden_size: 192, num_layers: 4, num_heads: 4, dropout: 0.1}"
+SMALL = "{kind: modernbert, hidden_size: 192, num_layers: 4, num_heads: 6, dropout: 0.1}"
 
 
 def english(quick: bool, folder: Path, seconds: int, epochs: int) -> Parts:
