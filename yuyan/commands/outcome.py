@@ -122,4 +122,7 @@ def next_command(result: Trained) -> str:
         questions = result.validation.measure == "answer_f1"
         asked = "'a question' --context 'a text, or a file of one'" if questions else "'a text, or a file of texts'"
         return f"yuyan predict {result.folder} {asked}"
+    if result.validation.measure == "masked_token_loss":
+        joint = "" if result.prompt[-1:] > "\u2e7f" else " "  # Chinese has no spaces
+        return shlex.join(["yuyan", "fill", str(result.folder), f"{result.prompt}{joint}___"])
     return f"yuyan evaluate {result.folder} MORE-DATA"
