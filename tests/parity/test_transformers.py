@@ -309,6 +309,7 @@ def test_a_new_modernbert_is_one_for_them(reach: int | None, tmp_path: Path) -> 
     assert write_model(ours, tmp_path, special_ids={"pad_token_id": 1}) == "modernbert"
     theirs, report = hf.ModernBertForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert theirs.config.layer_types == ["full_attention", *2 * ["sliding_attention" if reach else "full_attention"]]
     close(our_scores(ours), their_scores(theirs.eval()))
 
 
