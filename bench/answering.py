@@ -30,7 +30,7 @@ import yuyan
 # isort: split
 import numpy as np
 import torch
-from tasks import apart, trainer_arguments, weights
+from tasks import apart, encoder, trainer_arguments, weights
 
 from yuyan.metrics.answers import mark, score_answers, units_of, way_of, words_of
 from yuyan.tasks import FindAnswer
@@ -140,16 +140,8 @@ def pretrained(train: list[Json], model: str, folder: Path, seconds: int, contex
     source.write_text(
         "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts), encoding="utf-8"
     )
-    config = folder / "masked.yaml"
-    config.write_text(
-        f"name: masked\ndata: {{sources: [{source}]}}\nmodel: {model}\ntokenizer: {{kind: char, mask: true}}\n"
-        "objective: {kind: masked_token, rate: 0.3}\n"
-        f"train: {{budget: {seconds}s, clock: cpu, context: {context}, batch_tokens: 2048, threads: 1, save_every: 2h, "
-        "optimizer: {kind: muon, lr: 8.0e-3}, schedule: {kind: linear, warmup: 0.05}}\n",
-        encoding="utf-8",
-    )
-    yuyan.train(str(config), out=folder / "masked")
-    return str(folder / "masked" / "model")
+    length = (f"train.budget={seconds}s", "train.clock=cpu", f"train.context={context}")
+    return str(encoder(source, folder / "masked", f"model={model}", "tokenizer={kind: char, mask: true}", *length))
 
 
 # ---------------------------------------------------------------- peers

@@ -5,7 +5,7 @@ en   SST-2 and TREC (accuracy) and the chunks of CoNLL-2000 (F1 of spans). Unlab
 zh   hotel reviews, good or bad (ChnSentiCorp; of the texts in a fixed shuffled order each fifth is tested, the others are trained
      on). Unlabelled: the training reviews, sentences of MSRA, contexts of CMRC 2018 dev and XQuAD-zh
 
-No text of a test part is among the unlabelled. A small encoder in ModernBERT's layout reads them for `--seconds` of the
+No text of a test part is among the unlabelled. The encoder of configs/small/encoder.yaml reads them for `--seconds` of the
 processor, by masked tokens and, for the same time, by replaced tokens. From each, and from the weights that it started with, every task
 is learned with the same settings and the same tokenizer. Beside them what needs no network: TF-IDF with logistic regression, for chunks a
 conditional random field.
@@ -38,8 +38,10 @@ import torch
 from brown import brown_sentences
 from tagging import SETS as TAGGED
 from tagging import field
+from tasks import ENCODER, encoder, tfidf
 from tasks import SETS as LABELLED
 
+from yuyan.commands.run import read_run_config
 from yuyan.metrics.classify import score_labels
 from yuyan.models.presets import ModernBert
 from yuyan.nn.head import ReplacedHead
@@ -151,15 +153,18 @@ def written(path: Path, rows: Sequence[Json]) -> Path:
 
 # ---------------------------------------------------------------- ours
 
-VOCABULARY, RATE, FINE_RATE = 8000, 8e-3, 1e-3
-LAYOUT = ModernBert(hidden_size=192, num_layers=4, num_heads=6)
+VOCABULARY, FINE_RATE = 8000, 1e-3
+LAYOUT = read_run_config(ENCODER).model
+assert isinstance(LAYOUT, ModernBert)
 JUDGE = LAYOUT.network(VOCABULARY).model_copy(update={"head": ReplacedHead()})
-MASKED = (json.dumps(LAYOUT.model_dump(mode="json")), "{kind: masked_token, rate: 0.3}")
-REPLACED = (
-    json.dumps({"kind": "network", "architecture": JUDGE.model_dump(mode="json")}),
-    "{kind: replaced_token, generator_size: 0.5, discriminator_weight: 50.0}",
-)
-WAYS = {"nothing": MASKED, "masked tokens": MASKED, "replaced tokens": REPLACED}
+WAYS: dict[str, tuple[str, ...]] = {
+    "nothing": ("train.budget=null", "train.steps=1", "train.optimizer={kind: adamw, lr: 1.0e-12}"),
+    "masked tokens": (),
+    "replaced tokens": (
+        f"model={json.dumps({'kind': 'network', 'architecture': JUDGE.model_dump(mode='json')})}",
+        "objective={kind: replaced_token, generator_size: 0.5, discriminator_weight: 50.0}",
+    ),
+}
 
 
 class Result(NamedTuple):
@@ -174,19 +179,10 @@ class Result(NamedTuple):
 
 def before(way: str, language: Language, texts: Path, seconds: int, out: Path, seed: int) -> tuple[Path, float]:
     """An encoder after so many seconds of text without labels, or as good as none; and the seconds that it took."""
-    model, objective = WAYS[way]
-    length = "steps: 1" if way == "nothing" else f"budget: {seconds}s, clock: cpu"
-    rate = 1e-12 if way == "nothing" else RATE
-    config = out.with_suffix(".yaml")
-    config.write_text(
-        f"name: before\nseed: {seed}\ndata: {{sources: [{texts}]}}\ntokenizer: {language.tokenizer}\nmodel: {model}\n"
-        f"objective: {objective}\ntrain: {{{length}, context: 128, batch_tokens: 2048, threads: 1, save_every: 2h, "
-        f"optimizer: {{kind: muon, lr: {rate:.3e}}}, schedule: {{kind: linear, warmup: 0.05}}}}\n",
-        encoding="utf-8",
-    )
     started = time.process_time()
-    yuyan.train(str(config), out=out)
-    return out / "model", 0.0 if way == "nothing" else time.process_time() - started
+    length = (f"train.budget={seconds}s", "train.clock=cpu")
+    model = encoder(texts, out, f"seed={seed}", f"tokenizer={language.tokenizer}", *length, *WAYS[way])
+    return model, 0.0 if way == "nothing" else time.process_time() - started
 
 
 def learned(model: Path, task: Task, files: tuple[Path, Path], out: Path, seed: int) -> Result:
@@ -213,16 +209,8 @@ def counted(task: Task) -> Result:
     if task.tagged:
         found = field(TAGGED[task.name]()._replace(train=task.train, test=task.test))
         return Result(found.f1, found.low, found.high, 0.0, found.seconds)
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-
     started = time.process_time()
-    grams = (1, 3) if task.analyzer == "char" else (1, 2)
-    model = make_pipeline(
-        TfidfVectorizer(analyzer=task.analyzer, ngram_range=grams, sublinear_tf=True),
-        LogisticRegression(C=10, max_iter=500),
-    )
+    model = tfidf(task.analyzer, 3 if task.analyzer == "char" else 2)
     model.fit(task.texts(task.train), [label for _, label in task.train])
     shares = model.predict_proba(task.texts(task.test))
     value = score_labels(list(model.classes_), [(label,) for _, label in task.test], shares, 0).values["accuracy"]

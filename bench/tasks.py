@@ -32,6 +32,7 @@ import numpy as np
 import torch
 
 DATA = Path(os.environ.get("YUYAN_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
+ENCODER = Path(__file__).parents[1] / "configs" / "small" / "encoder.yaml"
 EPOCHS, RATE, ROWS, CONTEXT = 2, 1e-4, 32, 128
 Example = tuple[str, str]
 T = TypeVar("T")
@@ -158,18 +159,29 @@ def bf16() -> bool:
     return resolve("auto", torch.device("cpu")) is torch.bfloat16
 
 
-def counted(data: Set, analyzer: str = "word") -> dict[str, float]:
-    """TF-IDF of words (or characters) and pairs of them, logistic regression."""
+def encoder(texts: Path, out: Path, *changes: str) -> Path:
+    """The model that configs/small/encoder.yaml makes of `texts`, one thread; `changes` are settings of it."""
+    yuyan.train(str(ENCODER), f"data.sources=[{texts}]", "train.threads=1", "train.save_every=2h", *changes, out=out)
+    return out / "model"
+
+
+def tfidf(analyzer: str, longest: int) -> Any:
+    """Logistic regression on TF-IDF of words (or characters) and up to `longest` of them in a row."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    inside = [(text, label) for text, label in data.test if label != data.outside]
-    started = time.process_time()
-    model = make_pipeline(
-        TfidfVectorizer(analyzer=analyzer, ngram_range=(1, 2), sublinear_tf=True),
+    return make_pipeline(
+        TfidfVectorizer(analyzer=analyzer, ngram_range=(1, longest), sublinear_tf=True),
         LogisticRegression(C=10, max_iter=500),
     )
+
+
+def counted(data: Set, analyzer: str = "word") -> dict[str, float]:
+    """TF-IDF of words (or characters) and pairs of them, logistic regression."""
+    inside = [(text, label) for text, label in data.test if label != data.outside]
+    started = time.process_time()
+    model = tfidf(analyzer, 2)
     model.fit([text for text, _ in data.train], [label for _, label in data.train])
     score = model.score([text for text, _ in inside], [label for _, label in inside])
     return {"accuracy": float(score), "seconds": time.process_time() - started}

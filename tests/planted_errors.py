@@ -199,7 +199,7 @@ ERRORS = [
     Planted("gradients are clipped and not divided", "train/step.py", "(norm + TINY)) / count", "(norm + TINY))", (STEP,)),
     Planted("a row whose gradient has ended stands still", "train/kernels.py", "total += abs(mean[v]) + square[v]", "total += np.float32(0)", ("units/train/test_optimizers.py",)),
     Planted("a weight is not rounded into its copy", "train/kernels.py", "            c[v] = down(w[v])\n", "", ("units/train/test_optimizers.py",)),
-    Planted("gradients that take PyTorch's way are not scaled", "train/optimizer/adamw.py", "torch._foreach_mul_([parameter.grad for _, parameter in moved], scale)", "pass", ("units/train/test_step.py", "units/train/test_optimizers.py")),
+    Planted("gradients that take PyTorch's way are not scaled", "train/precision.py", "torch._foreach_mul_(gradients, factor)", "pass", ("units/train/test_step.py", "units/train/test_precision.py")),
     Planted("dropped probabilities have a gradient", "nn/attend.py", "d_weights = ctx.drop.of(number, d_weights)", "pass", ("units/nn/test_attend.py",)),
     Planted("the softmax's gradient without what all shares have in common", "nn/kernels.py", "(slope[s] - along)", "slope[s]", ("units/nn/test_attend.py",)),
     Planted("padding counts as work", "commands/work.py", "lengths = mask.flatten(0, -2).sum(1)", "lengths = torch.full((mask.numel() // mask.shape[-1],), mask.shape[-1])", ("units/commands/test_work.py",)),

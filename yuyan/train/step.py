@@ -142,12 +142,13 @@ class PlainStep:
 
     def _stepped(self, state: State, factor: float) -> bool:
         """Step the weights with gradients times `factor`; whether they are published already."""
-        if isinstance(state.optimizer, ScalingAdamW) and self.penalty is None:
-            return state.optimizer.step_scaled(factor, state.weights.copies)
+        optimizer, plain = state.optimizer, self.penalty is None
+        if plain and isinstance(optimizer, ScalingAdamW) and optimizer.step_scaled(factor, state.weights.copies):
+            return True
         state.weights.scale_gradients(factor)
         if self.penalty is not None:
-            self.penalty.add(state.optimizer.param_groups)
-        state.optimizer.step()
+            self.penalty.add(optimizer.param_groups)
+        optimizer.step()
         return False
 
     def _skip(self, state: State, totals: list[Tensor]) -> None:

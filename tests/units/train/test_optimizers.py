@@ -162,6 +162,8 @@ def test_adamw_in_one_pass_is_pytorchs(decay: float) -> None:
             a.grad, b.grad = drawn, drawn.float()
         assert mine.step_scaled(0.01, copies)
         assert not other.step_scaled(0.01, {}), "float32 gradients take PyTorch's way"
+        torch._foreach_mul_([b.grad for b in theirs.parameters()], 0.01)
+        other.step()
     for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
         assert torch.equal(copies[a], a.bfloat16())

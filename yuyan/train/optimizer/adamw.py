@@ -54,18 +54,14 @@ class ScalingAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step_scaled(self, scale: float, copies: Mapping[nn.Parameter, Tensor]) -> bool:
-        """Take one step with the gradients times `scale`; whether the weights were written into their `copies` too, rounded."""
+        """Take one step with the gradients times `scale`, and write the weights into their `copies` too, rounded; False if some
+        gradient is not of bfloat16: then nothing is done."""
         moved = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
-        if all(_in_one_pass(parameter, copies.get(parameter)) for _, parameter in moved):
-            for group, parameter in moved:
-                self._step_one(group, parameter, scale, copies[parameter])
-            return True
-        for _, parameter in moved:
-            parameter.grad = parameter.grad.to(parameter.dtype)  # itself, if it is that already
-        if moved:
-            torch._foreach_mul_([parameter.grad for _, parameter in moved], scale)
-        self.step()
-        return False
+        if not all(_in_one_pass(parameter, copies.get(parameter)) for _, parameter in moved):
+            return False
+        for group, parameter in moved:
+            self._step_one(group, parameter, scale, copies[parameter])
+        return True
 
     def _step_one(self, group: dict[str, Any], parameter: nn.Parameter, scale: float, copy: Tensor) -> None:
         from yuyan.train import kernels
