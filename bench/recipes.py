@@ -17,6 +17,7 @@ the held-out documents, all of them, by the exported float32 model.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import re
 import statistics
@@ -203,6 +204,7 @@ def augment(*changes: Augmentation) -> Variant:
 VARIANTS: dict[str, tuple[str, Variant]] = {
     "default": ("the default recipe", lambda config, corpus: config),
     "nanogpt": ("nanoGPT's recipe, same width and depth", nanogpt),
+    "nanogpt-quarter": ("nanoGPT's recipe, a quarter of the batch", both(nanogpt, rows(0.25))),
     "lr-half": ("half the learning rate", optimizer(lr=lambda old: old / 2)),
     "lr-double": ("twice the learning rate", optimizer(lr=lambda old: old * 2)),
     "cosine": ("cosine to a tenth instead of warm-up, level, decay", training(schedule=Cosine(warmup=0.03))),
@@ -230,6 +232,7 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
     "muon-half": ("Muon, half the batch", both(muon(1.0), rows(0.5))),
     "muon-quarter": ("Muon, a quarter of the batch", both(muon(1.0), rows(0.25))),
     "muon-eighth": ("Muon, an eighth of the batch", both(muon(1.0), rows(0.125))),
+    "muon-double-half": ("Muon, twice the rate for the matrices, half the batch", both(muon(2.0), rows(0.5))),
     "muon-double": ("Muon, twice the rate for the matrices", muon(2.0)),
     "token-dropout": ("token dropout 0.1, by any token", augment(TokenDropout(rate=0.1))),
     "token-dropout-unigram": (
@@ -268,7 +271,7 @@ def train_one(name: str, text: str, seed: int, budget: float, corpus: Corpus, ma
     with tempfile.TemporaryDirectory() as folder:
         write_json(Path(folder) / MADE, provenance())
         begun = time.process_time()
-        result = run_training(config, Path(folder), corpus)
+        result = run_training(config, Path(folder), dataclasses.replace(corpus, test=None))
         spent = time.process_time() - begun
     score = result.validation
     return {

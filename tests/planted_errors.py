@@ -37,8 +37,14 @@ POWER, STEP = "units/test_power_loss.py", "units/train/test_step.py"
 PARITY = "parity/test_transformers.py"
 FAMILIES, FOLDERS = "contracts/test_families.py", "contracts/test_folders.py"
 FAST, PRODUCT = "units/generate/test_fast.py", "units/kernels/test_product.py"
-LANES = "units/kernels/test_lanes.py"
+LANES, DEVICE = "units/kernels/test_lanes.py", "laws/test_device.py"
 ERRORS = [
+    Planted("device: a batch stays where it was made", "train/learner.py", "moved(batch, device_of(self.model))", "batch", (DEVICE,)),
+    Planted("device: labels stay behind", "evaluate/likelihood.py", "labels.flatten().to(hidden.device)", "labels.flatten()", (DEVICE,)),
+    Planted("device: an optimizer's memory comes back to the processor", "train/state.py", "tensor.to(master.device) if tensor.ndim else tensor", "tensor", (DEVICE,)),
+    Planted("device: all processes take the first GPU", "train/device.py", 'torch.device("cuda", local)', 'torch.device("cuda", 0)', (DEVICE,)),
+    Planted("device: a GPU that is not there is done without", "train/device.py", 'wanted == "auto" and not', "not", (DEVICE,)),
+    Planted("chart: an axis of rounding errors", "evaluate/scale.py", "high - low <= 1e-9 * max(abs(low), abs(high))", "high <= low", ("units/evaluate/test_chart.py",)),
     Planted("packed: a split row shares its slot", "generate/fast.py", "slot = self.slots.copy(slot)", "slot = slot", (FAST,)),
     Planted("packed: what is forgotten is still seen", "generate/fast.py", "self.slots.lengths[slot] -= feed.forget", "self.slots.lengths[slot] -= 0", (FAST,)),
     Planted("packed: gate and value change places", "generate/packed.py", "enumerate((gate, up))", "enumerate((up, gate))", (FAST,)),

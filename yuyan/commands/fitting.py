@@ -17,6 +17,7 @@ from yuyan.models.network import NetworkModule
 from yuyan.models.pair import Pair
 from yuyan.train import Learner, parameter_kinds
 from yuyan.train.compile import compile_blocks, try_compiled
+from yuyan.train.device import CPU
 from yuyan.train.micro import fastest_rows, sizes
 from yuyan.train.recompute import blocks_of
 from yuyan.train.room import free_memory, human_size
@@ -37,11 +38,12 @@ def most_rows(
     A row has so many `texts`. The processes of `world` on this machine share what is free equally, each with a whole network of its own.
     Raises ConfigError, naming the keys to change, if not one does, or fewer than the config asks for.
     """
-    free = free_memory() if free is None else free
+    world = world or World()
+    free = free_memory(device=world.device) if free is None else free
     if free is None:
         return None
-    world = world or World()
-    free //= world.local_size
+    if world.device == CPU:  # which they share
+        free //= world.local_size
     here = sum(p.numel() * p.element_size() for p in model.parameters())
     wanted = max(1, min(settings.micro_rows, settings.batch_rows // world.size))
     needed = _needed(model, settings, dtype, wanted * texts)
@@ -87,6 +89,8 @@ def choose_threads(settings: TrainConfig, folder: Path, learner: Learner, batche
     chosen = settings.threads or noted(folder).get("threads", {}).get("chosen")
     if world.size > 1:
         chosen = settings.threads or fair_threads(world)
+    if chosen is None and world.device != CPU:
+        chosen = fair_threads(world)
     if chosen is not None:
         torch.set_num_threads(int(chosen))
         return

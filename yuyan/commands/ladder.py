@@ -47,6 +47,7 @@ from yuyan.models.presets import Family, Gpt
 from yuyan.store import claim_folder, exclusive, remove_leftovers, write_json, write_text
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.text import DataConfig
+from yuyan.train.device import choose_device
 
 NGRAMS = {"unigram": 1, "bigram": 2, "kn3": 3, "kn5": 5}
 NEURAL: dict[str, Family] = {"nplm": "nplm", "rnn": "rnn", "gru": "gru", "lstm": "lstm", "gpt": "gpt"}
@@ -155,7 +156,7 @@ def climb(order: LadderOrder, corpus: Corpus, out: Path, started: float) -> list
     counted = [name for name in order.rungs if name in NGRAMS]
     neural = [name for name in order.rungs if name in NEURAL]
     done = {name: count_rung(name, corpus, out) for name in counted}
-    machine = measure_machine() if neural else None
+    machine = measure_machine(choose_device("auto")) if neural else None
     for index, name in enumerate(neural):
         left = order.budget * (1 - FOR_REPORT) - (time.monotonic() - started)
         share = max(5.0, left / (len(neural) - index))

@@ -24,9 +24,10 @@ from yuyan.models.network import Network, NetworkModule
 from yuyan.models.pair import Pair
 from yuyan.objectives import ReplacedToken
 from yuyan.train import Update
+from yuyan.train.device import CPU, name_of, wait_for
 from yuyan.train.room import human_size, used_memory
 
-SIZE = 1024
+SIZE, SIZE_ON_GPU = 1024, 8192
 """Of the square matrices whose product says what the processor can do."""
 SECONDS = 0.3
 WAIT_SHARE = 0.05
@@ -75,19 +76,21 @@ def _of_network(network: Network, batches: Batches, passes: float) -> Operations
     return Operations(read=passes * read, scored=passes * scored)
 
 
-def machine_speed(folder: Path, dtype: torch.dtype) -> float:
+def machine_speed(folder: Path, dtype: torch.dtype, device: torch.device = CPU) -> float:
     """Operations a second of a product of large matrices with the threads that are set: measured once a run, and noted."""
-    kind = {"dtype": str(dtype).removeprefix("torch."), "threads": torch.get_num_threads()}
+    kind = {"dtype": str(dtype).removeprefix("torch."), "threads": torch.get_num_threads(), "device": name_of(device)}
     found = noted(folder).get("matrix_products", {})
     if all(found.get(key) == value for key, value in kind.items()):
         return float(found["operations_a_second"])
-    left, right = torch.ones(SIZE, SIZE, dtype=dtype), torch.ones(SIZE, SIZE, dtype=dtype)
+    size = SIZE if device == CPU else SIZE_ON_GPU
+    left, right = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
     started, least = time.monotonic(), float("inf")
     while time.monotonic() - started < SECONDS:
         begun = time.perf_counter()
         left @ right
+        wait_for(device)
         least = min(least, time.perf_counter() - begun)
-    speed = 2 * SIZE**3 / least
+    speed = 2 * size**3 / least
     note(folder, matrix_products={**kind, "operations_a_second": round(speed)})
     return speed
 
@@ -103,6 +106,7 @@ class Pace:
     works: list[Work] | None = None
     """What counts the operations of batches of records, where `operations` is None."""
     processes: int = 1
+    device: torch.device = CPU
     utilisation: float | None = None
     resumed: float = 0.0
     waited: float = 0.0
@@ -117,7 +121,7 @@ class Pace:
         done = self._done(update)
         self.utilisation = None if done is None else done / max(seconds, 1e-9) / self.speed
         return {
-            "step_seconds": round(seconds, 5), "waited": round(waited, 5), "memory": used_memory(),
+            "step_seconds": round(seconds, 5), "waited": round(waited, 5), "memory": used_memory(device=self.device),
             "mfu": None if self.utilisation is None else round(self.utilisation, 4),
         }  # fmt: skip
 
@@ -133,7 +137,7 @@ class Pace:
     def line(self, took: dict[str, Any]) -> str:
         """For the progress line, from what `record` gave; it says when the data are too slow."""
         step_seconds, waited = took["step_seconds"], took["waited"]
-        used, parts = used_memory(), list[str]()
+        used, parts = took["memory"], list[str]()
         if self.utilisation is not None:
             parts.append(f"{self.utilisation:.0%} of peak")
         if used is not None:

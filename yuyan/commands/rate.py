@@ -27,6 +27,7 @@ from yuyan.evaluate.study import rate_page
 from yuyan.evaluate.terminal import curve
 from yuyan.store import write_text
 from yuyan.train import Diverged, PlainStep, Plan, train
+from yuyan.train.device import choose_device
 from yuyan.train.world import World
 
 SPAN = 300.0  # times below and above the config's own rate
@@ -102,7 +103,7 @@ def _tried(
     config = config.model_copy(update={"train": changed})
     create_run(config, folder)
     config, corpus = settle(config, folder)
-    session = Session(config, folder, corpus, World())
+    session = Session(config, folder, corpus, World(choose_device(settings.device)))
     session.choose_threads()
     rate = config.train.optimizer.lr
     step = PlainStep(

@@ -24,6 +24,7 @@ from yuyan.nn.initialise import Initialisation
 from yuyan.text import Prepared
 from yuyan.tokens.train import BytePairConfig
 from yuyan.train import AdamW, WarmupStableDecay, resolve
+from yuyan.train.device import CPU, wait_for
 
 if TYPE_CHECKING:
     from yuyan.commands.corpus import Corpus
@@ -40,14 +41,16 @@ class Measured:
     operations: float
 
 
-def measure_machine(seconds: float = 0.3) -> Measured:
+def measure_machine(device: torch.device = CPU, seconds: float = 0.3) -> Measured:
     """Time a product of the shapes of a small network in the format that training will use."""
-    dtype = resolve("auto", torch.device("cpu"))
-    a, b = torch.randn(4096, 256, dtype=dtype), torch.randn(256, 768, dtype=dtype)
+    dtype = resolve("auto", device)
+    a, b = torch.randn(4096, 256, dtype=dtype, device=device), torch.randn(256, 768, dtype=dtype, device=device)
     a @ b
+    wait_for(device)
     count, started = 0, time.monotonic()
     while (spent := time.monotonic() - started) < seconds:
         a @ b
+        wait_for(device)
         count += 1
     return Measured(2 * 4096 * 256 * 768 * count / spent)
 

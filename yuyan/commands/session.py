@@ -45,6 +45,7 @@ from yuyan.tasks.language_model import LanguageModel
 from yuyan.train import CLOCKS, Average, Learner, PlainStep, State, Update, parameter_kinds, resolve
 from yuyan.train.allocator import give_back_pages
 from yuyan.train.checkpoint import Saver, Snapshot
+from yuyan.train.device import CPU
 from yuyan.train.recompute import recompute_blocks
 from yuyan.train.state import stored_threads
 from yuyan.train.threads import take_threads
@@ -75,7 +76,7 @@ class Session:
             note(folder, vectors=begin_with_vectors(network, vectors, corpus.tokenizer, config.seed, known))
         self.context = readable_context(network.config, config.train.context)
         self.parameters = sum(p.numel() for p in network.parameters())
-        self.dtype = resolve(config.train.precision, torch.device("cpu"))
+        self.dtype = resolve(config.train.precision, world.device)
         note(folder, parameters=self.parameters, language=corpus.language)
         self.objective: Objective = task or config.objective.build(corpus.tokenizer)
         self.model = with_companion(config, network, corpus.tokenizer, folder)
@@ -83,9 +84,9 @@ class Session:
         self.most_rows = most_rows(self.model, config.train, self.dtype, world=world, texts=texts)
         self.measure = measure_for(config, corpus, self.context, world)
         self.measure_alike = measure_for(config, corpus, self.context, World())  # every process all of the text
-        learner = Learner(self.model, self.objective)
-        kinds = parameter_kinds(learner)
         self.exact = Exact(self.model)
+        learner = Learner(self.model, self.objective).to(world.device)
+        kinds = parameter_kinds(learner)
         if config.train.activation_checkpointing:
             recompute_blocks(learner)
         weights = config.train.parallel.place(learner, self.dtype, world)
@@ -143,9 +144,9 @@ class Session:
         next_look = self._next_look()
         choose_micro_rows(settings, self.folder, self.state.learner, self.batches, self.world, self.most_rows)
         choose_compiled(settings, self.folder, self.state.learner, self.batches, self.world)
-        speed = machine_speed(self.folder, self.dtype) * self.world.size
+        speed = machine_speed(self.folder, self.dtype, self.world.device) * self.world.size
         counted = operations(self.model, self.config, self.batches)
-        pace = Pace(counted, speed, self.batches, works_of(self.model), self.world.size)
+        pace = Pace(counted, speed, self.batches, works_of(self.model), self.world.size, self.world.device)
         pace.resume()
         if self._lost_patience():  # it was stopped between losing patience and the report
             return
@@ -298,9 +299,10 @@ class Session:
     def finish(self) -> Trained:
         """Measure the best model on all of the validation and test text, in float32, and write report and card."""
         best = LanguageModel.load(self.folder / "model")
-        trained = measured_again(self.config, best, self.folder / "model")
+        trained = measured_again(self.config, best, self.folder / "model").to(self.world.device)
         self.world.sum([0.0])  # all have read the folder that the first process will write anew
         validation, test = self.measure(trained, "validation", None), self.measure(trained, "test", None)
+        trained.to(CPU)
         assert validation is not None
         result = Trained(
             folder=self.folder, validation=validation, test=test, parameters=self.parameters, tokens=self.state.tokens,

@@ -24,6 +24,7 @@ from yuyan.train import (
     Schedule,
     WarmupStableDecay,
 )
+from yuyan.train.device import Device
 from yuyan.train.parallel import Auto as AutoParallel
 from yuyan.train.parallel import Parallel
 
@@ -129,6 +130,8 @@ class TrainConfig(Config):
     """From how many robust deviations above the last losses one is reported as a spike; null for none."""
     precision: Precision = "auto"
     """Number format of the computation; auto is bfloat16 where the processor has it."""
+    device: Device = "auto"
+    """What computes: the processor (cpu) or a GPU that PyTorch reaches by CUDA (cuda); auto is the GPU where there is one."""
     parallel: Parallel = AutoParallel()
     """How several processes share the work, where `torchrun` starts several; one process ignores it."""
     threads: int | None = Field(None, ge=1)

@@ -41,10 +41,8 @@ def wait_until_ready(folder: Path) -> None:
     mute()
 
 
-def join(config: RunConfig, corpus: AnyCorpus) -> World:
+def join(config: RunConfig, corpus: AnyCorpus, device: torch.device) -> World:
     """Meet the others. Raises InputError where one has another config or other data."""
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     try:
         world = Processes(timeout=config.train.parallel.timeout, device=device)
     except RuntimeError as error:

@@ -29,18 +29,19 @@ from yuyan.text import Prepared
 from yuyan.tokens import TokenizerConfig
 from yuyan.train import Diverged
 from yuyan.train.allocator import keep_freed_memory
+from yuyan.train.device import choose_device
 from yuyan.train.world import World, rank, restarts, under_torchrun
 
 
 def train_command(config: RunConfig, out: Path | None, *, resume: bool, allow_change: Sequence[str] = ()) -> Trained:
     """Train, or go on training, also with other values of the keys in `allow_change`. Raises InputError, StorageError, CheckpointCorrupt, Interrupted."""
-    folder = out or default_folder(config)
+    folder, device = out or default_folder(config), choose_device(config.train.device)
     together = under_torchrun()
     if together and rank():
         wait_until_ready(folder)
         config = open_run(folder)  # as the first process filled it
         ready = opened(config, folder)
-        return run_training(config, folder, ready, join(config, ready))
+        return run_training(config, folder, ready, join(config, ready, device))
     check_fit(config)
     going_on = (resume or (together and restarts() > 0)) and (folder / "run.yaml").exists()
     if going_on:
@@ -56,9 +57,9 @@ def train_command(config: RunConfig, out: Path | None, *, resume: bool, allow_ch
             renew_run(config, folder)
         config, corpus = settle(config, folder)
         if not together:
-            return run_training(config, folder, corpus)
+            return run_training(config, folder, corpus, World(device))
         announce(folder)
-        return run_training(config, folder, corpus, join(config, corpus))
+        return run_training(config, folder, corpus, join(config, corpus, device))
 
 
 def settle(config: RunConfig, folder: Path) -> tuple[RunConfig, AnyCorpus]:
@@ -77,7 +78,7 @@ def settle(config: RunConfig, folder: Path) -> tuple[RunConfig, AnyCorpus]:
         return vocabulary[0]
 
     corpus = make_corpus(config, folder, None if "tokenizer" in config.model_fields_set else choose)
-    config = fill(config, corpus, measure_machine())
+    config = fill(config, corpus, measure_machine(choose_device(config.train.device)))
     if vocabulary:
         config = config.model_copy(update={"tokenizer": vocabulary[0]})
     say(chosen(config, corpus))
@@ -95,7 +96,7 @@ def opened(config: RunConfig, folder: Path) -> AnyCorpus:
 def run_training(config: RunConfig, folder: Path, corpus: AnyCorpus, world: World | None = None) -> Trained:
     """The middle of it: a corpus is there, `folder` belongs to us, or to the first process of the `world`."""
     keep_freed_memory()
-    world = world or World()
+    world = world or World(choose_device(config.train.device))
     with closing(world), world.watched():
         if world.rank == 0:
             remove_leftovers(folder)

@@ -24,6 +24,7 @@ from yuyan.corpus.order import HELD_OUT, generator
 from yuyan.errors import DataError, YuyanError
 from yuyan.metrics import perplexity, ratio_interval
 from yuyan.metrics.likelihood import total
+from yuyan.nn.device import device_of, moved
 from yuyan.objectives import Objective, collate
 
 ROWS_AT_ONCE = 32
@@ -109,7 +110,7 @@ def _marks(model: nn.Module, objective: Objective, rows: Rows, count: int, seed:
             _asked(objective, row, seed, int(number))
             for row, number in zip(rows.rows(0, numbers), numbers, strict=True)
         ]
-        for name, mark in objective.marks(model, collate(examples)).items():
+        for name, mark in objective.marks(model, moved(collate(examples), device_of(model))).items():
             sums = _Sums(mark.total.double().cpu().numpy(), mark.count.cpu().numpy())
             found.setdefault(name, []).append(sums)
     model.train(was_training)

@@ -24,6 +24,7 @@ from yuyan.metrics.likelihood import total
 from yuyan.models.network import NetworkModule
 from yuyan.models.ngram import NGram
 from yuyan.nn.cache import Cache
+from yuyan.nn.device import device_of
 from yuyan.nn.linear_cross_entropy import IGNORE
 
 TOKENS_AT_ONCE = 16_384
@@ -169,7 +170,11 @@ def _windowed(model: NetworkModule, documents: Sequence[np.ndarray], context: in
             # padding sits on the right: a causal network never looks there, so no mask is needed
             input_ids[row, : stop - start] = ids[start:stop]
             labels[row, first : stop - start] = ids[start + first + 1 : stop + 1]
-        yield from zip((w.document for w in group), _log_probs(model, model.decode(input_ids), labels), strict=True)
+        yield from zip(
+            (w.document for w in group),
+            _log_probs(model, model.decode(input_ids.to(device_of(model))), labels),
+            strict=True,
+        )
 
 
 def _carried(
@@ -187,7 +192,7 @@ def _carried(
         for row, index in enumerate(group):
             ids = torch.from_numpy(documents[index])
             input_ids[row, : len(ids) - 1], labels[row, : len(ids) - 1] = ids[:-1], ids[1:]
-        cache = Cache()
+        cache, input_ids = Cache(), input_ids.to(device_of(model))
         for part in (slice(at, at + chunk) for at in range(0, longest, chunk)):
             hidden = model.decode(input_ids[:, part], cache=cache)
             yield from zip(group, _log_probs(model, hidden, labels[:, part]), strict=True)
@@ -195,5 +200,6 @@ def _carried(
 
 def _log_probs(model: NetworkModule, hidden: torch.Tensor, labels: torch.Tensor) -> list[np.ndarray]:
     """Of each row, those of its labels that are scored."""
-    each = model.token_losses(hidden.flatten(0, 1), labels.flatten()).view(labels.shape).double()
+    given = labels.flatten().to(hidden.device)
+    each = model.token_losses(hidden.flatten(0, 1), given).view(labels.shape).double().cpu()
     return [-row[scored].numpy() for row, scored in zip(each, labels != IGNORE, strict=True)]

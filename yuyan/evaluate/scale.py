@@ -66,7 +66,7 @@ def x_scale(values: Iterable[float], *, log: bool = False) -> Scale:
         return Scale(low, high if high > low * 1.001 else low * 10, True)
     if 0 <= low <= 0.2 * high:
         low = 0.0
-    return Scale(low, high) if high > low else Scale(low - _room(low), high + _room(high))
+    return Scale(low - _room(low), high + _room(high)) if _alike(low, high) else Scale(low, high)
 
 
 def y_scale(values: Iterable[float], always: Iterable[float] = ()) -> Scale:
@@ -78,7 +78,7 @@ def y_scale(values: Iterable[float], always: Iterable[float] = ()) -> Scale:
     if not kept:
         return Scale(0.0, 1.0)
     low, high = min(kept), max(kept)
-    if high <= low:
+    if _alike(low, high):
         low, high = (0.0, high + _room(high)) if high > 0 else (low - _room(low), high + _room(high))
     elif 0 <= low < 0.3 * high:
         low = 0.0
@@ -87,6 +87,11 @@ def y_scale(values: Iterable[float], always: Iterable[float] = ()) -> Scale:
         low, high = step * math.floor(low / step + 1e-9), step * math.ceil(high / step - 1e-9)
         if _step((high - low) / TICKS) <= step * 1.001:
             return Scale(low, high)
+
+
+def _alike(low: float, high: float) -> bool:
+    """Whether two numbers differ by no more than rounding, which no ticks could tell apart."""
+    return high - low <= 1e-9 * max(abs(low), abs(high))
 
 
 def _room(value: float) -> float:

@@ -116,7 +116,7 @@ class PlainForward:
     def _select(self, rows: list[int]) -> None:
         self.cache.select(rows)
         if self.memory is not None and self.memory_mask is not None:
-            index = torch.tensor(rows, dtype=torch.long, device=self.device)
+            index = torch.tensor(rows, dtype=torch.long).to(self.device)
             self.memory, self.memory_mask = self.memory[index], self.memory_mask[index]
 
     def _begin(self, feeds: Sequence[Feed]) -> list[Tensor]:
@@ -184,6 +184,6 @@ class PlainForward:
     def _rectangle(self, texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """(N, T) ids padded at the end, and which of them are real."""
         width = max(len(text) for text in texts)
-        ids = torch.tensor([[*text, *[0] * (width - len(text))] for text in texts], device=self.device)
-        counts = torch.tensor([len(text) for text in texts], device=self.device)
+        ids = torch.tensor([[*text, *[0] * (width - len(text))] for text in texts]).to(self.device)
+        counts = torch.tensor([len(text) for text in texts]).to(self.device)
         return ids, torch.arange(width, device=self.device) < counts[:, None]

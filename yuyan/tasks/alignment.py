@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from yuyan.errors import InputError
 from yuyan.models.network import NetworkModule
 from yuyan.nn.attention import Attention
+from yuyan.nn.device import device_of
 from yuyan.nn.recurrent import MemoryAttention
 from yuyan.tokens import Tokenizer
 
@@ -48,11 +49,11 @@ def alignment(network: NetworkModule, tokenizer: Tokenizer, source: list[int], t
 
     hook = module.register_forward_pre_hook(keep)
     try:
-        memory = network.eval().encode(torch.tensor([source]))
-        network.decode(torch.tensor([target]), memory=memory)
+        memory = network.eval().encode(torch.tensor([source], device=device_of(network)))
+        network.decode(torch.tensor([target], device=device_of(network)), memory=memory)
     finally:
         hook.remove()
-    weights = torch.cat(found, 2).mean(1)[0].double().numpy()
+    weights = torch.cat(found, 2).mean(1)[0].double().cpu().numpy()
     end = tokenizer.special.eos
     written = target[1:] if end is None else [*target[1:], end]
     return Alignment(_names(tokenizer, source), _names(tokenizer, written), weights[: len(written)])

@@ -25,6 +25,7 @@ from torch import Tensor
 from yuyan.errors import DataError
 from yuyan.metrics.score import Scores
 from yuyan.models.network import NetworkModule
+from yuyan.nn.device import device_of, moved
 from yuyan.nn.head import LabelHead
 from yuyan.objectives import Objective, collate
 from yuyan.objectives.base import Example
@@ -153,7 +154,8 @@ def label_scores(network: NetworkModule, items: Sequence[Item]) -> list[np.ndarr
     was_training = network.training
     network.eval()
     found: list[np.ndarray] = [np.zeros(0)] * len(items)
-    for numbers, batch in by_length(items):
+    for numbers, inputs in by_length(items):
+        batch = moved(inputs, device_of(network))
         scores = network.classify(batch["input_ids"], batch.get("attention_mask"), segments(network, batch))
         for row, number in zip(scores.double().cpu().numpy(), numbers, strict=True):
             found[number] = row[: len(items[number]["input_ids"])] if row.ndim == 2 else row

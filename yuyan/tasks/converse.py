@@ -29,6 +29,7 @@ from yuyan.metrics.interval import Interval
 from yuyan.metrics.likelihood import total
 from yuyan.metrics.score import NONE, Scores, Value
 from yuyan.models.network import Network, NetworkModule
+from yuyan.nn.device import device_of, moved
 from yuyan.nn.head import LabelHead
 from yuyan.objectives import collate
 from yuyan.objectives.base import Batch, Counted, Example, Loss, Marks, packing, shifted, sparse_token_loss
@@ -359,7 +360,9 @@ class ConverseTask:
         pieces = self._pieces(records)
         sums = np.zeros((3, len(records)))
         for numbers, _ in by_length(pieces.items):
-            loss = self.loss(network, collate([self.example(pieces.items[n]) for n in numbers]))
+            loss = self.loss(
+                network, moved(collate([self.example(pieces.items[n]) for n in numbers]), device_of(network))
+            )
             for number, nats, tokens in zip(numbers, loss.total.tolist(), loss.count.tolist(), strict=True):
                 sums[:, pieces.owners[number]] += nats, tokens, int(pieces.items[number]["bytes"])
         return [Heard(float(nats), int(tokens), int(size)) for nats, tokens, size in sums.T]

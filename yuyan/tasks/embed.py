@@ -18,6 +18,7 @@ from torch import Tensor
 from yuyan.errors import InputError
 from yuyan.hub.sentence import Sentence
 from yuyan.models.network import NetworkModule
+from yuyan.nn.device import device_of
 from yuyan.nn.head import pool
 from yuyan.tokens import Tokenizer
 
@@ -49,7 +50,8 @@ def embed(
     order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
-        vectors[chosen] = pooled(network, [rows[number] for number in chosen], tokenizer.special.pad or 0, sentence)
+        found = pooled(network, [rows[number] for number in chosen], tokenizer.special.pad or 0, sentence)
+        vectors[chosen] = found.cpu()
     return vectors
 
 
@@ -81,10 +83,11 @@ def framed_rows(tokenizer: Tokenizer, texts: Sequence[str], sentence: Sentence, 
 def pooled(network: NetworkModule, rows: Sequence[Sequence[int]], pad: int, sentence: Sentence) -> Tensor:
     """(B, D) vectors of one batch."""
     length = max(len(row) for row in rows)
-    input_ids = torch.tensor([[*row, *[pad] * (length - len(row))] for row in rows])
+    device = device_of(network)
+    input_ids = torch.tensor([[*row, *[pad] * (length - len(row))] for row in rows], device=device)
     mask = None
     if any(len(row) < length for row in rows):
-        mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=device)
     hidden = network.read(input_ids, mask).float()
     if sentence.pooling == "max":
         hidden = hidden if mask is None else hidden.masked_fill(mask[:, :, None] == 0, float("-inf"))

@@ -22,6 +22,7 @@ from yuyan.generate.search import Token
 from yuyan.generate.strategy import Settings
 from yuyan.models.network import NetworkModule
 from yuyan.models.ngram import NGram
+from yuyan.nn.device import device_of
 from yuyan.nn.head import LanguageModelHead, MaskedHead
 from yuyan.tokens import Tokenizer
 
@@ -84,7 +85,9 @@ def _unmask(network: NetworkModule, tokenizer: Tokenizer, parts: list[list[int]]
     hidden_away = sorted(i for i in tokenizer.special.control if i < network.config.vocab_size)
 
     def read() -> torch.Tensor:
-        scores = network.score(network.encode(torch.tensor([ids])))[0, places, : len(tokenizer)].float()
+        scores = network.score(network.encode(torch.tensor([ids], device=device_of(network))))[
+            0, places, : len(tokenizer)
+        ].float()
         scores[:, hidden_away] = float("-inf")
         return scores.softmax(-1)
 

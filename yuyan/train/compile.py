@@ -14,7 +14,9 @@ import torch
 from torch import nn
 
 from yuyan.errors import ConfigError
+from yuyan.nn.device import device_of
 from yuyan.objectives import Batch
+from yuyan.train.device import random_kept
 from yuyan.train.learner import Learner
 from yuyan.train.threads import median_seconds
 
@@ -55,22 +57,22 @@ def try_compiled(
 
     What comes back says what was `chosen` and why. Weights, gradients and random state are left as they were.
     """
-    state, found = torch.get_rng_state(), dict[str, Any]()
+    found = dict[str, Any]()
     try:
-        if measure:
-            found["seconds_plain"] = round(median_seconds(learner, batch), 5)
-        undo = compile_blocks(blocks, backend)
-        try:
-            seconds = median_seconds(learner, batch)
-        except (RuntimeError, OSError) as error:  # no compiler, or one that fails
-            undo()
-            said = " ".join(str(error).split("\n\n")[0].split())
-            return {"chosen": False, "failed": f"{type(error).__name__}: {said}"[:300]}
+        with random_kept(device_of(learner)):
+            if measure:
+                found["seconds_plain"] = round(median_seconds(learner, batch), 5)
+            undo = compile_blocks(blocks, backend)
+            try:
+                seconds = median_seconds(learner, batch)
+            except (RuntimeError, OSError) as error:  # no compiler, or one that fails
+                undo()
+                said = " ".join(str(error).split("\n\n")[0].split())
+                return {"chosen": False, "failed": f"{type(error).__name__}: {said}"[:300]}
         found["seconds_compiled"] = round(seconds, 5)
         found["chosen"] = not measure or seconds * WORTH <= found["seconds_plain"]
         if not found["chosen"]:
             undo()
         return found
     finally:
-        torch.set_rng_state(state)
         learner.zero_grad(set_to_none=True)

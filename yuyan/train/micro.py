@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
-
+from yuyan.nn.device import device_of
 from yuyan.objectives import Batch
+from yuyan.train.device import random_kept
 from yuyan.train.learner import Learner
 from yuyan.train.threads import median_seconds
 
@@ -32,14 +32,14 @@ def fastest_rows(
 
     It stops at the first size that is a tenth slower than the best. Weights, gradients and random state are left as they were.
     """
-    state, seconds = torch.get_rng_state(), dict[int, float]()
+    seconds = dict[int, float]()
     try:
-        for rows in candidates:
-            seconds[rows] = median_seconds(learner, batch_of(rows)) / rows
-            if seconds[rows] > 1.1 * min(seconds.values()):
-                break
+        with random_kept(device_of(learner)):
+            for rows in candidates:
+                seconds[rows] = median_seconds(learner, batch_of(rows)) / rows
+                if seconds[rows] > 1.1 * min(seconds.values()):
+                    break
     finally:
-        torch.set_rng_state(state)
         learner.zero_grad(set_to_none=True)
     least = min(seconds.values())
     return min(rows for rows in seconds if seconds[rows] <= ENOUGH * least), seconds

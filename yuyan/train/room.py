@@ -1,9 +1,13 @@
-"""How much memory there is: what the system has left, within what this process's control group may use."""
+"""How much memory there is: what the system has left, within what this process's control group may use; or a GPU's own."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+import torch
+
+from yuyan.train.device import CPU
 
 GROUP = Path("/sys/fs/cgroup")
 _FILES = (
@@ -13,14 +17,18 @@ _FILES = (
 """Limit, use, and what of the use is only files kept in memory: of version 2 and of version 1."""
 
 
-def free_memory(meminfo: Path = Path("/proc/meminfo"), group: Path = GROUP) -> int | None:
+def free_memory(meminfo: Path = Path("/proc/meminfo"), group: Path = GROUP, device: torch.device = CPU) -> int | None:
     """Bytes that can still be asked for; None where the system does not say."""
+    if device != CPU:
+        return int(torch.get_device_module(device).mem_get_info(device)[0])
     found = [value for value in (_of_system(meminfo), _of_group(group)) if value is not None]
     return min(found) if found else None
 
 
-def used_memory(statm: Path = Path("/proc/self/statm")) -> int | None:
-    """Bytes of this process that are in memory; None where the system does not say."""
+def used_memory(statm: Path = Path("/proc/self/statm"), device: torch.device = CPU) -> int | None:
+    """Bytes of this process that are in the memory of the device; None where the system does not say."""
+    if device != CPU:
+        return int(torch.get_device_module(device).memory_reserved(device))
     try:
         return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):

@@ -20,6 +20,7 @@ from yuyan.nn.cache import Carried
 from yuyan.store import verify
 from yuyan.train.average import Average
 from yuyan.train.checkpoint import Snapshot, counters_of, empty_for, read_into, shapes_of
+from yuyan.train.device import random_states, take_random_state
 from yuyan.train.learner import Learner
 from yuyan.train.precision import MasterWeights
 from yuyan.train.world import World
@@ -65,6 +66,8 @@ class State:
         weights = {name: p.detach() for name, p in self.weights.masters.items()}
         if copy:
             weights, memory = ({name: t.clone() for name, t in each.items()} for each in (weights, memory))
+        if not self.weights.sharded:
+            weights, memory = ({name: t.cpu() for name, t in each.items()} for each in (weights, memory))
         return Snapshot(weights, memory, self._counters())
 
     def save(self, folder: Path) -> None:
@@ -81,8 +84,9 @@ class State:
         for name, master in masters.items():
             prefix = f"{name}/"
             self.optimizer.state[master] = {
-                key.removeprefix(prefix): tensor for key, tensor in memory.items() if key.startswith(prefix)
-            }
+                key.removeprefix(prefix): tensor.to(master.device) if tensor.ndim else tensor  # counts stay with the processor
+                for key, tensor in memory.items() if key.startswith(prefix)
+            }  # fmt: skip
         if self.average is not None:
             self.average.tensors = self._averaged(folder, memory)
         counters = counters_of(folder)
@@ -91,7 +95,7 @@ class State:
         self.batches.load_state_dict(counters["batches"])
         if self.carried is not None:
             parts = sorted((key, part) for key, part in memory.items() if key.startswith(CARRIED))
-            self.carried.state = tuple(part for _, part in parts) or None
+            self.carried.state = tuple(part.to(self.world.device) for _, part in parts) or None
             self.carried.seen = int(counters["batches"]["rows"])
         self._take_random_state(memory)
 
@@ -149,20 +153,21 @@ class State:
         }  # fmt: skip
 
     def _random_tensors(self) -> dict[str, Tensor]:
-        """The random state of every process: `random/cpu` of the first, `random/cpu/1` of the next."""
+        """The random states of every process: `random/cpu` of the first, `random/cpu/1` of the next."""
         return {
-            "random/cpu" + (f"/{rank}" if rank else ""): found
-            for rank, found in enumerate(self.world.gather(torch.get_rng_state()))
+            f"random/{kind}" + (f"/{rank}" if rank else ""): found
+            for kind, mine in random_states(self.world.device).items()
+            for rank, found in enumerate(self.world.gather(mine))
         }
 
     def _take_random_state(self, memory: dict[str, Tensor]) -> None:
         """As this process had it; a process that was not there begins with one of its own."""
-        rank = self.world.rank
-        mine = memory.get("random/cpu" + (f"/{rank}" if rank else ""))
-        if mine is None:
-            torch.manual_seed(self.step * self.world.size + rank)
-        else:
-            torch.set_rng_state(mine)
+        rank, device = self.world.rank, self.world.device
+        torch.manual_seed(self.step * self.world.size + rank)
+        for kind in random_states(device):
+            mine = memory.get(f"random/{kind}" + (f"/{rank}" if rank else ""))
+            if mine is not None:
+                take_random_state(device, kind, mine)
 
 
 def stored_threads(folder: Path, world: World) -> int | None:

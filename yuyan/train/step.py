@@ -97,16 +97,15 @@ class PlainStep:
         """Take one update on the micro-batches of `group`. Raises Diverged, or InputError if no token was scored."""
         rate = self._set_rate(state)
         state.weights.zero_gradients()
-        totals: list[Tensor] = []
-        counts = 0
+        totals, counts = list[Tensor](), list[Tensor]()
         for batch in group:
             with memory_errors(state.step + 1, batch):
                 loss = state.learner(batch)
                 loss.total.sum().backward()
             state.weights.take_gradients()
             totals.append(loss.total.detach())
-            counts += int(loss.count.sum())
-        loss_total, summed = self.world.sum([sum(float(each.sum()) for each in totals), float(counts)])
+            counts.append(loss.count)  # looked at when all is under way: a GPU works on meanwhile
+        loss_total, summed = self.world.sum([sum(float(each.sum()) for each in part) for part in (totals, counts)])
         count = int(summed)
         if count == 0:
             raise InputError(f"step {state.step + 1}: no token of the batch was scored; check labels and masks")

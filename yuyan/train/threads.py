@@ -14,7 +14,9 @@ from collections.abc import Sequence
 import torch
 
 from yuyan.console import warn
+from yuyan.nn.device import device_of
 from yuyan.objectives import Batch
+from yuyan.train.device import CPU, random_kept, wait_for
 from yuyan.train.learner import Learner
 from yuyan.train.world import World
 
@@ -31,15 +33,15 @@ def fastest_threads(learner: Learner, group: Sequence[Batch]) -> tuple[int, dict
     candidates = sorted({1, max(1, most // 2), most})
     if len(candidates) == 1:
         return 1, {}
-    before, state = torch.get_num_threads(), torch.get_rng_state()
+    before = torch.get_num_threads()
     medians: dict[int, float] = {}
     try:
-        for threads in candidates:
-            torch.set_num_threads(threads)
-            medians[threads] = median_seconds(learner, group[0])
+        with random_kept(CPU):
+            for threads in candidates:
+                torch.set_num_threads(threads)
+                medians[threads] = median_seconds(learner, group[0])
     finally:
         torch.set_num_threads(before)
-        torch.set_rng_state(state)
         learner.zero_grad(set_to_none=True)
     return min(medians, key=lambda threads: medians[threads]), medians
 
@@ -70,11 +72,12 @@ def take_threads(wanted: int | None, stored: int | None, world: World) -> None:
 def median_seconds(learner: Learner, batch: Batch) -> float:
     """Of a forward and backward pass of `batch`; gradients are left behind."""
     spent: list[float] = []
-    started = time.perf_counter()
+    started, device = time.perf_counter(), device_of(learner)
     learner.train()
     for turn in range(TIMES + 1):
         begun = time.perf_counter()
         learner(batch).total.sum().backward()
+        wait_for(device)
         if turn:  # the first one prepares kernels and memory
             spent.append(time.perf_counter() - begun)
         if spent and time.perf_counter() - started > SECONDS:

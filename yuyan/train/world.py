@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from yuyan.errors import YuyanError
+from yuyan.train.device import CPU
 
 GRACE = 10.0
 """Seconds that processes which stopped wait for the others to say so."""
@@ -41,6 +42,9 @@ class World:
     size = 1
     local_rank = 0
     local_size = 1
+
+    def __init__(self, device: torch.device = CPU):
+        self.device = device
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Each value summed over the processes, in float64."""
@@ -77,11 +81,11 @@ class Processes(World):
     `background` is a group of the same processes for threads that save: theirs and the steps' messages never mix.
     """
 
-    def __init__(self, *, timeout: float, device: torch.device | None = None):
+    def __init__(self, *, timeout: float, device: torch.device = CPU):
+        super().__init__(device)
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         self.local_size = int(os.environ.get("LOCAL_WORLD_SIZE", str(self.size)))
-        self.device = device or torch.device("cpu")
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         wait = timedelta(seconds=timeout)

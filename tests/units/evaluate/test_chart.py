@@ -92,6 +92,15 @@ def test_an_outlier_does_not_flatten_the_curve() -> None:
     assert y_scale([y for _, y in points]).high < 10
 
 
+@pytest.mark.parametrize("first", [0.004, 1.0, -3e7, 5e-200])
+@pytest.mark.parametrize("apart", [1e-16, 3e-16, 1e-14, 1e-12, 1e-8])
+def test_values_that_differ_by_rounding_are_drawn(first: float, apart: float) -> None:
+    values = [first, first * (1 + apart)]
+    for scale in (y_scale(values), x_scale(values)):
+        assert scale.low < scale.high and all(scale.holds(value) for value in values)
+        assert 2 <= len(ticks(scale)) <= 13
+
+
 @pytest.mark.parametrize("last", [1.0, 5.0, 9.0])
 def test_curves_that_end_close_together_keep_their_names_apart(last: float) -> None:
     lines = [Line(name, [(0, 10.0 - last), (1, last + i / 1000)]) for i, name in enumerate("abcde")]
