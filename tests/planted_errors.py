@@ -81,7 +81,7 @@ ERRORS = [
     Planted("a search makes accuracy low", "commands/tune.py", "return -1 if any(", "return 1 if any(", ("units/commands/test_tune.py",)),
     Planted("a key that is twice in JSON", "text/json_records.py", "if len(found) < len(pairs):", "if False:", ("units/tasks/test_bad_records.py",)),
     Planted("optimizer forgotten", "train/state.py", "for key, tensor in memory.items() if key.startswith(prefix)", "for key, tensor in memory.items() if key.startswith(prefix) and key.endswith('step')", (RESUME,)),
-    Planted("random state forgotten", "train/state.py", 'torch.set_rng_state(mine)', "pass", (RESUME,)),
+    Planted("random state forgotten", "train/state.py", 'take_random_state(device, kind, mine)', "pass", (RESUME,)),
     Planted("data position off by one", "corpus/batch.py", 'self._consumed = int(state["rows"])', 'self._consumed = int(state["rows"]) + 1', (RESUME, "laws/test_order.py")),
     Planted("a companion that is trained needs nothing", "commands/fitting.py", "*(a + b for a, b in zip(alone, other, strict=True))", "*alone", ("units/train/test_room.py",)),
     Planted("the source is read as long as the target", "models/cost.py", "(query * target + key * source)", "(query * target + key * target)", ("units/models/test_network.py",)),
