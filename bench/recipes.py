@@ -151,6 +151,11 @@ def width(factor: float) -> Variant:
     return change
 
 
+def regularised(factor: float) -> Variant:
+    """`factor` times the dropout that the recipe takes for so many readings."""
+    return lambda config, corpus: gpt(dropout=factor * config.model.dropout)(config, corpus)
+
+
 def mlp(activation: str) -> Variant:
     """A feed-forward layer without a gate, as many weights."""
     return stack(
@@ -228,6 +233,9 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
     "decay-weak": ("weight decay 0.01", optimizer(weight_decay=0.01)),
     "decay-strong": ("weight decay 1", optimizer(weight_decay=1.0)),
     "dropout": ("dropout 0.1", gpt(dropout=0.1)),
+    "dropout-double": ("twice the dropout", regularised(2.0)),
+    "dropout-double-decay": ("twice the dropout, weight decay 1", both(regularised(2.0), optimizer(weight_decay=1.0))),
+    "dropout-double-narrow": ("twice the dropout, 0.7 of the width", both(regularised(2.0), width(0.7))),
     "muon": ("Muon for the matrices, same rates", muon(1.0)),
     "muon-half": ("Muon, half the batch", both(muon(1.0), rows(0.5))),
     "muon-quarter": ("Muon, a quarter of the batch", both(muon(1.0), rows(0.25))),

@@ -50,12 +50,15 @@ def test_the_dial_and_the_family(tmp_path: Path) -> None:
     config = read_run_config(STORIES, ("train.steps=4",))
     _, corpus = settle(config, create_run(config, tmp_path / "run"))
     machine = Measured(1e11)
-    shapes = {}
+    shapes, updates = {}, {}
     for budget in ("1m", "100m"):
-        model = fill(read_run_config(STORIES, (f"train.budget={budget}",)), corpus, machine).model
-        assert isinstance(model, Gpt)
-        shapes[budget] = model.hidden_size * model.num_layers
-    assert shapes["1m"] < shapes["100m"]
+        filled = fill(read_run_config(STORIES, (f"train.budget={budget}",)), corpus, machine)
+        assert isinstance(filled.model, Gpt)
+        shapes[budget] = filled.model.hidden_size * filled.model.num_layers
+        updates[budget] = filled.train.batch_tokens
+    assert shapes["1m"] < shapes["100m"] and updates["1m"] < updates["100m"]
+    asked = read_run_config(STORIES, ("train.budget=1m", "train.batch_tokens=320"))
+    assert fill(asked, corpus, machine).train.batch_tokens == 320
     medium = fill(read_run_config(STORIES, ("model.size=medium",)), corpus, machine).model
     assert isinstance(medium, Gpt) and (medium.num_layers, medium.hidden_size) == (8, 512)
     assert isinstance(fill(read_run_config(STORIES, ("model.family=lstm",)), corpus, machine).model, Lstm)

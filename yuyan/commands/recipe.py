@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 TOKENS_PER_WEIGHT = 5.0  # small text is read many times: a larger network and fewer readings are better
 EFFICIENCY = {"gpt": 0.25, "lstm": 0.3, "gru": 0.15, "rnn": 0.15, "nplm": 0.15}  # of the measured matrix speed
 CONTEXT, SHORTEST_CONTEXT = 256, 32
+ROWS = 16  # of a batch
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,19 @@ class Measured:
 
 
 def measure_machine(device: torch.device = CPU, seconds: float = 0.3) -> Measured:
-    """Time a product of the shapes of a small network in the format that training will use."""
+    """Time a product of the shapes of a small network in the format that training will use; the best time, so that what else
+    the machine does chooses no other network."""
     dtype = resolve("auto", device)
     a, b = torch.randn(4096, 256, dtype=dtype, device=device), torch.randn(256, 768, dtype=dtype, device=device)
     a @ b
     wait_for(device)
-    count, started = 0, time.monotonic()
-    while (spent := time.monotonic() - started) < seconds:
+    least, started = float("inf"), time.monotonic()
+    while time.monotonic() - started < seconds:
+        begun = time.perf_counter()
         a @ b
         wait_for(device)
-        count += 1
-    return Measured(2 * 4096 * 256 * 768 * count / spent)
+        least = min(least, time.perf_counter() - begun)
+    return Measured(2 * 4096 * 256 * 768 / least)
 
 
 def vocabulary_for(prepared: Prepared) -> BytePairConfig:
@@ -89,7 +92,7 @@ def fill(config: RunConfig, corpus: Corpus, machine: Measured) -> RunConfig:
         return config
     settings, given = config.train, config.train.model_fields_set
     context = settings.context if "context" in given else _context(corpus)
-    batch_tokens = settings.batch_tokens if "batch_tokens" in given else 16 * context
+    batch_tokens = settings.batch_tokens if "batch_tokens" in given else ROWS * context
     family = config.model.family
     if settings.steps is not None:
         tokens = float(settings.steps * batch_tokens)
@@ -97,6 +100,8 @@ def fill(config: RunConfig, corpus: Corpus, machine: Measured) -> RunConfig:
     else:
         assert settings.budget is not None
         size = _size(family, corpus, seconds_of(settings.budget), machine, config.model.weights)
+        if family == "gpt" and "batch_tokens" not in given:
+            batch_tokens = _rows(size.tokens, context) * context
     model, rate, decay = (_gpt if family == "gpt" else _nplm if family == "nplm" else _recurrent)(config.model, size)
     chosen = {
         "context": context, "batch_tokens": batch_tokens,
@@ -111,6 +116,13 @@ def _size(kind: str, corpus: Corpus, seconds: float, machine: Measured, weights:
     weights = weights or math.sqrt(operations / 6 / TOKENS_PER_WEIGHT)
     tokens = operations / 6 / weights
     return _Size(weights, tokens, _epochs(tokens, corpus))
+
+
+def _rows(tokens: float, context: int) -> int:
+    """Rows of a batch for so many tokens in all: in a short training more steps are worth more than good gradients. The best batch
+    grows about as the root of the tokens; two points of it were measured (docs/recipes.md)."""
+    wanted = 4096 * math.sqrt(tokens / 8e6) / context
+    return int(2 ** max(2, round(math.log2(wanted))))
 
 
 def _epochs(tokens: float, corpus: Corpus) -> float:

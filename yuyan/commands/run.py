@@ -143,6 +143,8 @@ def read_run_config(given: Path | Mapping[str, Any], overrides: Sequence[str] = 
     if isinstance(tokenizer, From):
         tokenizer = From(path=absolute(tokenizer.path, "tokenizer.path"))
     elif isinstance(model, Pretrained) and not _is_meant(config, origin):
+        if "tokenizer" in config.model_fields_set:
+            say("tokenizer: the pre-trained model's own; that of the config is for a model from nothing")
         tokenizer = From(path=model_folder(model.path))
     objective = config.objective
     if isinstance(objective, Distil) and objective.teacher is not None:
@@ -157,10 +159,7 @@ def _is_meant(config: RunConfig, origin: Mapping[str, str]) -> bool:
     line names the model."""
     if "tokenizer" not in config.model_fields_set:
         return False
-    if origin.get("model.kind") != COMMAND_LINE or origin.get("tokenizer.kind") == COMMAND_LINE:
-        return True
-    say("tokenizer: the pre-trained model's own; that of the config is for a model from nothing")
-    return False
+    return origin.get("model.kind") != COMMAND_LINE or origin.get("tokenizer.kind") == COMMAND_LINE
 
 
 def _about_text(path: Path, overrides: Sequence[str]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from yuyan.text import Prepared
 from yuyan.tokens import TokenizerConfig
 from yuyan.train import Diverged
 from yuyan.train.allocator import keep_freed_memory
-from yuyan.train.device import choose_device
+from yuyan.train.device import CPU, choose_device, name_of
 from yuyan.train.world import World, rank, restarts, under_torchrun
 
 
@@ -100,6 +100,8 @@ def run_training(config: RunConfig, folder: Path, corpus: AnyCorpus, world: Worl
     with closing(world), world.watched():
         if world.rank == 0:
             remove_leftovers(folder)
+        if world.device != CPU:
+            say(f"computing on {name_of(world.device)}")
         session = Session(config, folder, corpus, world)
         with closing(session.log), closing(session.saver), world.watched():
             session.go_on()
