@@ -80,7 +80,9 @@ def ours(folder: Path, settings: dict[str, Any], gate: Gate) -> None:
                   eos=tokenizer.special.eos)  # fmt: skip
     batches = Batches(rows, batch_rows=settings["rows"], example=objective.example, collate=collate, seed=0)
     learner = Learner(model, objective)
-    kinds_of = parameter_kinds(learner)
+    kinds_of = {  # the peers know no smaller rate for the queries of unscaled attention (T5), so that here all have one rate
+        name: kind._replace(scale=1.0) for name, kind in parameter_kinds(learner).items()
+    }
     weights = MasterWeights(learner, dtype)
     adamw = AdamW(lr=LR, beta1=BETAS[0], beta2=BETAS[1], weight_decay=0.0)
     state = State(learner, weights, adamw.build(weights.masters, kinds_of), batches)
