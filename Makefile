@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.yuyan-installed
 
-.PHONY: install demo test test-all lint format bench clean
+.PHONY: install demo test test-all test-gpu lint format bench clean
 
 install: $(STAMP)
 
@@ -24,6 +24,9 @@ test: install
 
 test-all: install
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not gpu"
+
+test-gpu: install
+	$(BIN)/python -m pytest -m gpu
 
 lint: install
 	$(BIN)/ruff format --check .

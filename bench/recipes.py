@@ -334,8 +334,10 @@ It has one dial, `model.size`, and even that turns itself:
 - **Network.** A decoder in the layout of Qwen3: rotary positions, RMSNorm before each part, norms on queries and keys, SwiGLU,
   scores that share the embedding, projections into the residual stream that start at zero, no biases.
 - **Training.** AdamW with beta2 = 0.98, a rate of 4e-3 at a width of 128 that falls with the root of the width, 3 % warm-up, a
-  level half, a straight way down to zero; batches of 16 rows of 256 tokens; bfloat16 with float32 master weights.
-- **Against over-fitting.** Dropout grows with the number of readings: none before the third, a fifth at the twentieth.
+  level half, a straight way down to zero; bfloat16 with float32 master weights. Batches grow about as the root of the tokens read in
+  all: 2,048 tokens in a minute of one core here, 4,096 in ten (a recurrent network's are 4,096).
+- **Against over-fitting.** Dropout grows with the number of readings: none before the third, then an eightieth for each, a half at most;
+  weight decay is 0.1 before the fourth, 0.3 from there on.
 - **Changed text.** None: `data.augment` can hide, leave out, exchange or replace tokens at random, and `data.sampling` read good
   documents more often (`yuyan config explain data.augment`), but a clean text read seven times gains nothing from the former.
 

@@ -129,6 +129,7 @@ def test_stopped_and_resumed_there(name: str, tmp_path: Path, away: torch.device
     assert outcome(tmp_path / "run") == outcome(tmp_path / "straight")
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU here")
 @pytest.mark.parametrize("name", ["next_token", "documents apart", "muon", "nplm", "masked_token", "span_corruption"])
 def test_as_on_the_processor_on_a_gpu(name: str, tmp_path: Path) -> None:
