@@ -336,7 +336,7 @@ It has one dial, `model.size`, and even that turns itself:
 - **Training.** AdamW with beta2 = 0.98, a rate of 4e-3 at a width of 128 that falls with the root of the width, 3 % warm-up, a
   level half, a straight way down to zero; bfloat16 with float32 master weights. Batches grow about as the root of the tokens read in
   all: 2,048 tokens in a minute of one core here, 4,096 in ten (a recurrent network's are 4,096).
-- **Against over-fitting.** Dropout grows with the number of readings: none before the third, then an eightieth for each, a half at most;
+- **Against over-fitting.** Dropout grows with the number of readings: none up to the third, then a fiftieth for each, a half at most;
   weight decay is 0.1 before the fourth, 0.3 from there on.
 - **Changed text.** None: `data.augment` can hide, leave out, exchange or replace tokens at random, and `data.sampling` read good
   documents more often (`yuyan config explain data.augment`), but a clean text read seven times gains nothing from the former.

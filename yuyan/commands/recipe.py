@@ -139,7 +139,7 @@ def _gpt(auto: Auto, size: _Size) -> tuple[Gpt, float, float]:
         else Gpt(hidden_size=hidden, num_layers=layers, num_heads=hidden // 32)
     )
     start = Initialisation(std=model.hidden_size**-0.5, embedding_std=0.02, zero_output=True)
-    dropout = 0.0 if size.epochs < 3 else round(min(0.5, size.epochs / 80), 2)
+    dropout = round(min(0.5, max(0.0, size.epochs - 3) / 50), 2)
     model = model.model_copy(update={"dropout": dropout, "initialisation": start})
     return model, 4e-3 * math.sqrt(128 / model.hidden_size), 0.1 if size.epochs < 4 else 0.3
 
