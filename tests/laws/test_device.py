@@ -129,6 +129,19 @@ def test_stopped_and_resumed_there(name: str, tmp_path: Path, away: torch.device
     assert outcome(tmp_path / "run") == outcome(tmp_path / "straight")
 
 
+def test_a_run_goes_on_elsewhere(tmp_path: Path, away: torch.device) -> None:
+    config = config_of("next_token", tmp_path)
+    here = config.model_copy(update={"train": config.train.model_copy(update={"device": "cpu"})})
+    train_command(config, tmp_path / "run", resume=False)
+    wanted, weights, _ = results(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "state" / f"{STEPS:08d}")
+    train_command(here, tmp_path / "run", resume=True)
+    losses, found, _ = results(tmp_path / "run")
+    assert losses == pytest.approx(wanted, rel=1e-4)
+    for key, tensor in found.items():
+        torch.testing.assert_close(tensor, weights[key], rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU here")
 @pytest.mark.parametrize("name", ["next_token", "documents apart", "muon", "nplm", "masked_token", "span_corruption"])

@@ -46,7 +46,7 @@ from yuyan.tokens.train import BytePairConfig
 RUNS = Path("runs")
 BUDGET = "10m"
 FREE = (
-    "train.threads", "train.save_every", "train.save_steps", "train.keep", "train.parallel", "data.processes", "track",
+    "train.threads", "train.device", "train.save_every", "train.save_steps", "train.keep", "train.parallel", "data.processes", "track",
 )  # fmt: skip
 """Keys, and what is below them, that say how a run is computed and kept, not what it is."""
 

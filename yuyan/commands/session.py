@@ -21,11 +21,11 @@ from yuyan.commands.interrupt import StopRequest
 from yuyan.commands.made import note, noted
 from yuyan.commands.outcome import Trained, quick
 from yuyan.commands.pace import Pace, machine_speed, operations
-from yuyan.commands.pretrained import keep_beside, save_model, start_network
 from yuyan.commands.reports import write_reports
 from yuyan.commands.run import RunConfig
 from yuyan.commands.runlog import RunLog
 from yuyan.commands.settings import seconds_of
+from yuyan.commands.start import keep_beside, save_model, start_network
 from yuyan.commands.tasks import TaskCorpus
 from yuyan.commands.validation import better, measure_for
 from yuyan.commands.watch import Watch
