@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 NAME = "away"
 
@@ -114,19 +115,15 @@ def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     return tree_map_only(Tensor, lambda each: owners[id(each)] if id(each) in owners else Away(each), found)
 
 
-def device() -> torch.device:
-    """The device; it is made at the first call, and PyTorch keeps it until the process ends."""
-    if torch._C._get_privateuse1_backend_name() != NAME:
-        from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
-
-        _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
-    return torch.device(NAME, 0)
+if torch._C._get_privateuse1_backend_name() != NAME:  # at once: PyTorch counts devices at the first gradient
+    _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
+DEVICE = torch.device(NAME, 0)
 
 
 @contextmanager
 def there() -> Iterator[torch.device]:
     """Within, the device can be computed with."""
-    where, move = device(), nn.Module.to
+    move = nn.Module.to
 
     def to(module: nn.Module, *places: Any, **more: Any) -> nn.Module:
         torch.__future__.set_swap_module_params_on_conversion(True)  # weights that are tied move as one, as to a GPU
@@ -137,10 +134,10 @@ def there() -> Iterator[torch.device]:
 
     with pytest.MonkeyPatch.context() as patch, _Makes():
         patch.setattr(nn.Module, "to", to)
-        yield where
+        yield DEVICE
 
 
 def times_waited() -> int:
     """How often somebody waited for the device."""
-    module: Any = torch.get_device_module(device())
+    module: Any = torch.get_device_module(DEVICE)
     return int(module.synchronised)
