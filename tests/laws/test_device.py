@@ -78,6 +78,10 @@ def config_of(name: str, folder: Path) -> RunConfig:
     return read_run_config(TINY / f"{file}.yaml", [*SETTINGS, *settings])
 
 
+def on(device: str, config: RunConfig) -> RunConfig:
+    return config.model_copy(update={"train": config.train.model_copy(update={"device": device})})
+
+
 def results(folder: Path) -> tuple[list[float], dict[str, torch.Tensor], Any]:
     """Losses of the updates, exported weights, the scores of the report."""
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -96,8 +100,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in CASES if name not
 @pytest.mark.parametrize("name", [*OFTEN, *SLOW])
 def test_as_on_the_processor(name: str, tmp_path: Path, away: torch.device) -> None:
     config = config_of(name, tmp_path)
-    here = config.model_copy(update={"train": config.train.model_copy(update={"device": "cpu"})})
-    train_command(here, tmp_path / "here", resume=False)
+    train_command(on("cpu", config), tmp_path / "here", resume=False)
     waited = times_waited()
     train_command(config, tmp_path / "there", resume=False)
     assert times_waited() > waited and noted(tmp_path / "there")["matrix_products"]["device"] == "away"
@@ -131,11 +134,10 @@ def test_stopped_and_resumed_there(name: str, tmp_path: Path, away: torch.device
 
 def test_a_run_goes_on_elsewhere(tmp_path: Path, away: torch.device) -> None:
     config = config_of("next_token", tmp_path)
-    here = config.model_copy(update={"train": config.train.model_copy(update={"device": "cpu"})})
     train_command(config, tmp_path / "run", resume=False)
     wanted, weights, _ = results(tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "state" / f"{STEPS:08d}")
-    train_command(here, tmp_path / "run", resume=True)
+    train_command(on("cpu", config), tmp_path / "run", resume=True)
     losses, found, _ = results(tmp_path / "run")
     assert losses == pytest.approx(wanted, rel=1e-4)
     for key, tensor in found.items():
@@ -150,8 +152,7 @@ def test_as_on_the_processor_on_a_gpu(name: str, tmp_path: Path) -> None:
     config = config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0})})  # a GPU drops others
     found = []
     for device in ("cpu", "cuda"):
-        train = config.train.model_copy(update={"device": device})
-        train_command(config.model_copy(update={"train": train}), tmp_path / device, resume=False)
+        train_command(on(device, config), tmp_path / device, resume=False)
         found.append(results(tmp_path / device))
     assert noted(tmp_path / "cuda")["matrix_products"]["device"] == torch.cuda.get_device_name()
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-3)

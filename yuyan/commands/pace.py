@@ -83,16 +83,24 @@ def machine_speed(folder: Path, dtype: torch.dtype, device: torch.device = CPU) 
     if all(found.get(key) == value for key, value in kind.items()):
         return float(found["operations_a_second"])
     size = SIZE if device == CPU else SIZE_ON_GPU
-    left, right = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
+    speed = product_speed((size, size, size), dtype, device)
+    note(folder, matrix_products={**kind, "operations_a_second": round(speed)})
+    return speed
+
+
+def product_speed(shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device) -> float:
+    """Operations a second of a product of matrices (M, K) and (K, N), `shape` being M, K, N: at best, so that what else the
+    machine does changes little."""
+    rows, inner, columns = shape
+    left = torch.ones(rows, inner, dtype=dtype, device=device)
+    right = torch.ones(inner, columns, dtype=dtype, device=device)
     started, least = time.monotonic(), float("inf")
     while time.monotonic() - started < SECONDS:
         begun = time.perf_counter()
         left @ right
         wait_for(device)
         least = min(least, time.perf_counter() - begun)
-    speed = 2 * size**3 / least
-    note(folder, matrix_products={**kind, "operations_a_second": round(speed)})
-    return speed
+    return 2 * rows * inner * columns / least
 
 
 @dataclass

@@ -8,13 +8,13 @@ text and time found best (docs/log.md). Small text is read many times, so dropou
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from yuyan.commands.pace import product_speed
 from yuyan.commands.run import RunConfig
 from yuyan.commands.settings import EvaluateConfig, From, RunData, TrainConfig, seconds_of
 from yuyan.models.classic import Gru, Lstm, Nplm, Rnn
@@ -24,7 +24,7 @@ from yuyan.nn.initialise import Initialisation
 from yuyan.text import Prepared
 from yuyan.tokens.train import BytePairConfig
 from yuyan.train import AdamW, WarmupStableDecay, resolve
-from yuyan.train.device import CPU, wait_for
+from yuyan.train.device import CPU
 
 if TYPE_CHECKING:
     from yuyan.commands.corpus import Corpus
@@ -42,20 +42,9 @@ class Measured:
     operations: float
 
 
-def measure_machine(device: torch.device = CPU, seconds: float = 0.3) -> Measured:
-    """Time a product of the shapes of a small network in the format that training will use; the best time, so that what else
-    the machine does chooses no other network."""
-    dtype = resolve("auto", device)
-    a, b = torch.randn(4096, 256, dtype=dtype, device=device), torch.randn(256, 768, dtype=dtype, device=device)
-    a @ b
-    wait_for(device)
-    least, started = float("inf"), time.monotonic()
-    while time.monotonic() - started < seconds:
-        begun = time.perf_counter()
-        a @ b
-        wait_for(device)
-        least = min(least, time.perf_counter() - begun)
-    return Measured(2 * 4096 * 256 * 768 / least)
+def measure_machine(device: torch.device = CPU) -> Measured:
+    """Time a product of the shapes of a small network in the format that training will use."""
+    return Measured(product_speed((4096, 256, 768), resolve("auto", device), device))
 
 
 def vocabulary_for(prepared: Prepared) -> BytePairConfig:

@@ -20,7 +20,7 @@ from yuyan.nn.cache import Carried
 from yuyan.store import verify
 from yuyan.train.average import Average
 from yuyan.train.checkpoint import Snapshot, counters_of, empty_for, read_into, shapes_of
-from yuyan.train.device import random_states, take_random_state
+from yuyan.train.device import CPU, random_states, take_random_state
 from yuyan.train.learner import Learner
 from yuyan.train.precision import MasterWeights
 from yuyan.train.world import World
@@ -64,10 +64,8 @@ class State:
         if self.carried is not None and self.carried.state is not None:
             memory |= {f"{CARRIED}{i}": part.contiguous() for i, part in enumerate(self.carried.state)}
         weights = {name: p.detach() for name, p in self.weights.masters.items()}
-        if copy:
-            weights, memory = ({name: t.clone() for name, t in each.items()} for each in (weights, memory))
-        if not self.weights.sharded:
-            weights, memory = ({name: t.cpu() for name, t in each.items()} for each in (weights, memory))
+        where = None if self.weights.sharded else CPU  # parts stay where they are
+        weights, memory = ({name: t.to(where, copy=copy) for name, t in each.items()} for each in (weights, memory))
         return Snapshot(weights, memory, self._counters())
 
     def save(self, folder: Path) -> None:
