@@ -1,14 +1,19 @@
 """What each ingredient of a training recipe brings, on three texts, three seeds, equal time of the processor.
 
     python bench/recipes.py run [--budget 60s] [--only wikitext,tang] [--variants muon,ema] [--seeds 0,1,2] [--minutes 60]
+    python bench/recipes.py pace [--budget 60s] ...
     python bench/recipes.py page
     python bench/recipes.py --quick
 
 `run` trains every variant that is not yet in `bench/results/recipes.jsonl` and adds a line for each; it can be stopped and
 run again, on another day too. `page` makes docs/recipes.md of these lines. A variant is the default recipe (the one that
 `yuyan ladder` takes for a text and a budget) with one thing changed; `nanogpt` changes all of it at once: the settings of
-nanoGPT for a small text in a network of the same width and depth. Time is counted on the process's own processor clock, on
-one thread, so that other programs on the machine cost nothing but heat.
+nanoGPT for a small text in a network of the same width and depth.
+
+Equal time is granted as a number of steps, so that a result depends on nothing but its seed, whatever else the machine does:
+the default's tokens a second are measured once, and each variant's beside the default's, a few steps of the one and of the
+other in turn, on the processor's clock and one thread (`bench/results/recipe_paces.jsonl`; `pace` does it ahead of `run`,
+best while the machine does nothing else).
 
 Texts: WikiText-2 with its tokens joined to plain text, tiny-shakespeare, 10,000 Tang poems. The score is bits per byte on
 the held-out documents, all of them, by the exported float32 model.
@@ -24,7 +29,8 @@ import statistics
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,29 +39,29 @@ import yuyan  # noqa: F401  # isort: skip  (before torch: it chooses how threads
 import torch  # isort: skip
 from brown import data_folder
 from ladders import source
+from recipe_variants import VARIANTS
 
 from yuyan.commands.corpus import Corpus
+from yuyan.commands.fitting import choose_micro_rows
 from yuyan.commands.ladder import LadderOrder, prepare_corpus
 from yuyan.commands.made import MADE
 from yuyan.commands.provenance import provenance
 from yuyan.commands.recipe import Measured, measure_machine, rung_run
 from yuyan.commands.run import RunConfig
+from yuyan.commands.session import Session
 from yuyan.commands.settings import EvaluateConfig, seconds_of
 from yuyan.commands.train import run_training
-from yuyan.corpus.augment import Augmentation, Delete, Replace, Swap, TokenDropout
-from yuyan.models.presets import Custom, Gpt
-from yuyan.nn.ffn import Mlp
-from yuyan.nn.initialise import Initialisation
-from yuyan.nn.norm import LayerNorm
-from yuyan.nn.position import Learned
 from yuyan.store import write_json
 from yuyan.text import DataConfig, Document, write_documents
-from yuyan.train import AdamW, Cosine, Muon, WarmupStableDecay
+from yuyan.train.loop import train
+from yuyan.train.state import State
+from yuyan.train.step import PlainStep, Update
+from yuyan.train.world import World
 
 RESULTS = Path(__file__).parent / "results" / "recipes.jsonl"
+PACES = Path(__file__).parent / "results" / "recipe_paces.jsonl"
 PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
 TEXTS = ("wikitext", "shakespeare", "tang")
-Variant = Callable[[RunConfig, Corpus], RunConfig]
 
 
 # ---------------------------------------------------------------- texts
@@ -91,234 +97,130 @@ def order_of(name: str, folder: Path) -> LadderOrder:
     return LadderOrder(data=data, title=name, budget=600.0)
 
 
-# ---------------------------------------------------------------- variants
-
-
-def gpt(**changes: Any) -> Variant:
-    """The preset with other sizes or settings."""
-    return lambda config, corpus: config.model_copy(update={"model": config.model.model_copy(update=changes)})
-
-
-def training(**changes: Any) -> Variant:
-    """Other settings of the training."""
-    return lambda config, corpus: config.model_copy(update={"train": config.train.model_copy(update=changes)})
-
-
-def optimizer(**changes: Any) -> Variant:
-    """Other settings of the optimizer; a function gets the old value."""
-
-    def change(config: RunConfig, corpus: Corpus) -> RunConfig:
-        old = config.train.optimizer
-        new = {key: value(getattr(old, key)) if callable(value) else value for key, value in changes.items()}
-        return training(optimizer=old.model_copy(update=new))(config, corpus)
-
-    return change
-
-
-def stack(initialisation: Initialisation | None = None, **changes: Any) -> Variant:
-    """Another seam of the network."""
-
-    def change(config: RunConfig, corpus: Corpus) -> RunConfig:
-        assert isinstance(config.model, Gpt)
-        network = config.model.network(corpus.vocab_size)
-        assert network.decoder is not None
-        decoder = network.decoder.model_copy(
-            update={k: v(network.decoder) if callable(v) else v for k, v in changes.items()}
-        )
-        return config.model_copy(update={"model": Custom(
-            architecture=network.model_copy(update={"decoder": decoder}),
-            initialisation=initialisation or config.model.initialisation,
-        )})  # fmt: skip
-
-    return change
-
-
-def rows(factor: float) -> Variant:
-    """Another size of the batch."""
-    return lambda config, corpus: training(batch_tokens=int(config.train.batch_tokens * factor))(config, corpus)
-
-
-def width(factor: float) -> Variant:
-    """Another width, to a multiple of 32, the rate as the recipe would have it."""
-
-    def change(config: RunConfig, corpus: Corpus) -> RunConfig:
-        hidden = max(64, round(config.model.hidden_size * factor / 32) * 32)
-        scale = (config.model.hidden_size / hidden) ** 0.5
-        start = config.model.initialisation.model_copy(update={"std": hidden**-0.5})
-        config = gpt(hidden_size=hidden, num_heads=hidden // 32, initialisation=start)(config, corpus)
-        return optimizer(lr=lambda old: old * scale)(config, corpus)
-
-    return change
-
-
-def regularised(factor: float) -> Variant:
-    """`factor` times the dropout that the recipe takes for so many readings."""
-    return lambda config, corpus: gpt(dropout=factor * config.model.dropout)(config, corpus)
-
-
-def mlp(activation: str) -> Variant:
-    """A feed-forward layer without a gate, as many weights."""
-    return stack(
-        ffn=lambda old: Mlp(intermediate_size=old.ffn.intermediate_size * 3 // 2, activation=activation, bias=False)
-    )
-
-
-def muon(factor: float) -> Variant:
-    """Muon for the matrices, at `factor` times AdamW's rate; the rest as it was."""
-
-    def change(config: RunConfig, corpus: Corpus) -> RunConfig:
-        old = config.train.optimizer
-        assert isinstance(old, AdamW)
-        new = Muon(lr=factor * old.lr, weight_decay=old.weight_decay, rest=old)
-        return training(optimizer=new)(config, corpus)
-
-    return change
-
-
-def both(first: Variant, second: Variant) -> Variant:
-    """Two changes."""
-    return lambda config, corpus: second(first(config, corpus), corpus)
-
-
-def nanogpt(config: RunConfig, corpus: Corpus) -> RunConfig:
-    """GPT-2's network and nanoGPT's settings for a small text (its `config/train_shakespeare_char.py`)."""
-    assert isinstance(config.model, Gpt)
-    network = config.model.network(corpus.vocab_size)
-    assert network.decoder is not None
-    hidden, old = network.hidden_size, network.decoder
-    decoder = old.model_copy(update={
-        "norm": LayerNorm(), "ffn": Mlp(intermediate_size=4 * hidden, activation="gelu"), "dropout": 0.0,
-        "position": Learned(max_position_embeddings=config.train.context),
-        "heads": old.heads.model_copy(update={"qk_norm": None}),
-    })  # fmt: skip
-    embedding = network.embedding.model_copy(update={"dropout": 0.0})
-    whole = network.model_copy(update={"decoder": decoder, "embedding": embedding})
-    config = config.model_copy(update={"model": Custom(architecture=whole, initialisation=Initialisation(std=0.02))})
-    return training(
-        optimizer=AdamW(lr=1e-3, beta2=0.99, weight_decay=0.1), schedule=Cosine(warmup=0.02, floor=0.1)
-    )(config, corpus)  # fmt: skip
-
-
-def augment(*changes: Augmentation) -> Variant:
-    """Changes at random to what is read in training."""
-    return lambda config, corpus: config.model_copy(
-        update={"data": config.data.model_copy(update={"augment": changes})}
-    )
-
-
-VARIANTS: dict[str, tuple[str, Variant]] = {
-    "default": ("the default recipe", lambda config, corpus: config),
-    "nanogpt": ("nanoGPT's recipe, same width and depth", nanogpt),
-    "nanogpt-quarter": ("nanoGPT's recipe, a quarter of the batch", both(nanogpt, rows(0.25))),
-    "lr-half": ("half the learning rate", optimizer(lr=lambda old: old / 2)),
-    "lr-double": ("twice the learning rate", optimizer(lr=lambda old: old * 2)),
-    "cosine": ("cosine to a tenth instead of warm-up, level, decay", training(schedule=Cosine(warmup=0.03))),
-    "decay-short": ("decay in the last fifth", training(schedule=WarmupStableDecay(warmup=0.03, decay=0.2))),
-    "decay-long": ("decay in the last four fifths", training(schedule=WarmupStableDecay(warmup=0.03, decay=0.8))),
-    "batch-half": ("half the batch", rows(0.5)),
-    "batch-quarter": ("a quarter of the batch", rows(0.25)),
-    "batch-double": ("twice the batch", rows(2)),
-    "narrow": ("0.7 of the width", width(0.7)),
-    "wide": ("1.4 of the width", width(1.4)),
-    "relu2": ("squared ReLU instead of SwiGLU", mlp("relu2")),
-    "gelu": ("GELU instead of SwiGLU", mlp("gelu")),
-    "no-qk-norm": (
-        "no norm on queries and keys",
-        stack(heads=lambda old: old.heads.model_copy(update={"qk_norm": None})),
-    ),
-    "layer-norm": ("LayerNorm instead of RMSNorm", stack(norm=LayerNorm())),
-    "learned": ("learned instead of rotary positions", stack(position=Learned(max_position_embeddings=256))),
-    "start-gpt2": ("GPT-2's first weights", gpt(initialisation=Initialisation())),
-    "untied": ("a table of its own for the scores", gpt(tied=False)),
-    "decay-weak": ("weight decay 0.01", optimizer(weight_decay=0.01)),
-    "decay-strong": ("weight decay 1", optimizer(weight_decay=1.0)),
-    "dropout": ("dropout 0.1", gpt(dropout=0.1)),
-    "dropout-double": ("twice the dropout", regularised(2.0)),
-    "dropout-double-decay": ("twice the dropout, weight decay 1", both(regularised(2.0), optimizer(weight_decay=1.0))),
-    "dropout-double-narrow": ("twice the dropout, 0.7 of the width", both(regularised(2.0), width(0.7))),
-    "muon": ("Muon for the matrices, same rates", muon(1.0)),
-    "muon-half": ("Muon, half the batch", both(muon(1.0), rows(0.5))),
-    "muon-quarter": ("Muon, a quarter of the batch", both(muon(1.0), rows(0.25))),
-    "muon-eighth": ("Muon, an eighth of the batch", both(muon(1.0), rows(0.125))),
-    "muon-double-half": ("Muon, twice the rate for the matrices, half the batch", both(muon(2.0), rows(0.5))),
-    "muon-double": ("Muon, twice the rate for the matrices", muon(2.0)),
-    "token-dropout": ("token dropout 0.1, by any token", augment(TokenDropout(rate=0.1))),
-    "token-dropout-unigram": (
-        "token dropout 0.1, by tokens as frequent as in the text",
-        augment(TokenDropout(rate=0.1, becomes="unigram")),
-    ),
-    "token-dropout-weak": (
-        "token dropout 0.02, by tokens as frequent as in the text",
-        augment(TokenDropout(rate=0.02, becomes="unigram")),
-    ),
-    "delete": ("a twentieth of the tokens left out", augment(Delete(rate=0.05))),
-    "swap": ("an exchange of two tokens for each fifty", augment(Swap(rate=0.02))),
-    "replace": (
-        "a twentieth of the tokens replaced by equally frequent ones",
-        augment(Replace(rate=0.05, by="same_frequency")),
-    ),
-}
-
-
 # ---------------------------------------------------------------- running
 
 
-def done() -> list[dict[str, Any]]:
-    """The results there are."""
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.exists() else []
+TURNS = 9  # of measuring a pace beside the default's
+TURNS_ALONE = 40  # the best of them counts
+A_TURN = 16_384  # tokens
 
 
-def train_one(name: str, text: str, seed: int, budget: float, corpus: Corpus, machine: Measured) -> dict[str, Any]:
-    """Train a variant and measure it."""
-    config = rung_run("gpt", corpus, budget, machine, seed)
-    config = VARIANTS[name][1](config, corpus)
-    train = config.train.model_copy(
-        update={"budget": f"{budget:g}s", "clock": "cpu", "threads": 1, "save_every": "24h"}
-    )
-    config = config.model_copy(update={"train": train, "evaluate": EvaluateConfig(every=10**9)})
-    with tempfile.TemporaryDirectory() as folder:
-        write_json(Path(folder) / MADE, provenance())
-        begun = time.process_time()
-        result = run_training(config, Path(folder), dataclasses.replace(corpus, test=None))
-        spent = time.process_time() - begun
-    score = result.validation
-    return {
-        "variant": name, "text": text, "seed": seed, "budget": budget, "bits_per_byte": score.bits_per_byte,
-        "parameters": result.parameters, "tokens": result.tokens, "epochs": round(result.epochs, 3),
-        "seconds": round(result.seconds, 1), "all_cpu_seconds": round(spent, 1), "operations": machine.operations,
-        "torch": torch.__version__,
-    }  # fmt: skip
+def lines_of(file: Path) -> list[dict[str, Any]]:
+    """The records of a file of results; none where there is none."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+
+
+def add_line(file: Path, record: dict[str, Any]) -> None:
+    """Keep a result."""
+    file.parent.mkdir(exist_ok=True)
+    with file.open("a", encoding="utf-8") as opened:
+        opened.write(json.dumps(record) + "\n")
+
+
+@dataclasses.dataclass
+class Bench:
+    """What all measurements of a budget have in common."""
+
+    budget: float
+    work: Path
+    machine: Measured
+    corpora: dict[str, Corpus] = dataclasses.field(default_factory=dict)
+
+    def corpus(self, text: str) -> Corpus:
+        """The prepared text, made once in the work folder; without its test part, which nothing here looks at."""
+        if text not in self.corpora:
+            (self.work / text).mkdir(parents=True, exist_ok=True)
+            made = prepare_corpus(order_of(text, self.work / text), self.work / text)
+            self.corpora[text] = dataclasses.replace(made, test=None)
+        return self.corpora[text]
+
+    def config(self, name: str, text: str, seed: int, steps: int) -> RunConfig:
+        """A variant, to be trained for so many steps."""
+        config = rung_run("gpt", self.corpus(text), self.budget, self.machine, seed)
+        config = VARIANTS[name][1](config, self.corpus(text))
+        train = config.train.model_copy(update={"budget": None, "steps": steps, "threads": 1, "save_every": "24h"})
+        return config.model_copy(update={"train": train, "evaluate": EvaluateConfig(every=10**9)})
+
+    def tokens_a_second(self, name: str, text: str) -> float:
+        """The default's pace on this machine, at best; a variant's, that times how much faster it was beside the default."""
+        found = {(p["variant"], p["text"], p["budget"]): p for p in lines_of(PACES)}
+        key = {"variant": name, "text": text, "budget": self.budget}
+        if tuple(key.values()) not in found:
+            default, other = self._turns("default", name, text)
+            ratio = statistics.median(a / b for a, b in zip(other, default, strict=True))
+            own = {"tokens_a_second": max(default)} if name == "default" else {"ratio": ratio}
+            found[name, text, self.budget] = key | own
+            add_line(PACES, key | own)
+            print(f"{text} {name}: " + ", ".join(f"{k} {v:.6g}" for k, v in own.items()), flush=True)
+        pace = found[name, text, self.budget]
+        return pace["tokens_a_second"] if name == "default" else pace["ratio"] * self.tokens_a_second("default", text)
+
+    def _turns(self, first: str, second: str, text: str) -> tuple[list[float], list[float]]:
+        """Tokens a second of two variants, of the first's some steps and of the second's in turn."""
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+            runs = [
+                stack.enter_context(opened(self.config(name, text, 0, 10**6), Path(folder) / str(i), self.corpus(text)))
+                for i, name in enumerate((first, second))
+            ]
+            found: tuple[list[float], list[float]] = ([], [])
+            for turn in range(1 + (TURNS_ALONE if first == second else TURNS)):
+                for (state, updates), paces in zip(runs, found, strict=True):
+                    begun, tokens = time.process_time(), state.tokens
+                    while state.tokens < tokens + A_TURN:
+                        next(updates)
+                    if turn:  # the first one prepares kernels and memory
+                        paces.append((state.tokens - tokens) / (time.process_time() - begun))
+        return found
+
+    def train(self, name: str, text: str, seed: int) -> dict[str, Any]:
+        """Train a variant as long as its pace lets it, and measure it."""
+        config = self.config(name, text, seed, 1)
+        assert config.train.batch_tokens is not None
+        steps = round(self.budget * self.tokens_a_second(name, text) / config.train.batch_tokens)
+        with tempfile.TemporaryDirectory() as folder:
+            write_json(Path(folder) / MADE, provenance())
+            result = run_training(self.config(name, text, seed, steps), Path(folder), self.corpus(text))
+        return {
+            "variant": name, "text": text, "seed": seed, "budget": self.budget,
+            "bits_per_byte": result.validation.bits_per_byte, "parameters": result.parameters, "steps": steps,
+            "tokens": result.tokens, "epochs": round(result.epochs, 3), "operations": self.machine.operations,
+            "torch": torch.__version__,
+        }  # fmt: skip
+
+
+@contextmanager
+def opened(config: RunConfig, folder: Path, corpus: Corpus) -> Iterator[tuple[State, Iterator[Update]]]:
+    """A run at its beginning, and its updates to be taken one by one."""
+    folder.mkdir()
+    write_json(folder / MADE, provenance())
+    session = Session(config, folder, corpus, World())
+    with closing(session.log), closing(session.saver):
+        session.go_on()
+        settings = config.train
+        choose_micro_rows(settings, folder, session.state.learner, session.batches, session.world, session.most_rows)
+        step = PlainStep(session.plan, settings.schedule, clip=settings.clip, penalty=settings.penalty)
+        yield session.state, train(session.state, session.batches, step)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train what is missing, the seeds one after the other so that each round is whole."""
-    budget, started = seconds_of(options.budget), time.monotonic()
-    RESULTS.parent.mkdir(exist_ok=True)
+    """Train what is missing, the seeds one after the other so that each round is whole; or only measure the paces."""
+    started = time.monotonic()
     torch.set_num_threads(1)
-    machine = Measured(next((line["operations"] for line in done()), None) or measure_machine().operations)
-    options.work.mkdir(parents=True, exist_ok=True)
-    corpora: dict[str, Corpus] = {}
+    machine = Measured(next((line["operations"] for line in lines_of(RESULTS)), None) or measure_machine().operations)
+    bench = Bench(seconds_of(options.budget), options.work, machine)
+    names = options.variants.split(",") if options.variants else list(VARIANTS)
     for seed in map(int, options.seeds.split(",")):
-        for name in options.variants.split(",") if options.variants else VARIANTS:
+        for name in names:
             for text in options.only.split(","):
-                made = {(r["variant"], r["text"], r["seed"], r["budget"]) for r in done()}
-                if (name, text, seed, budget) in made:
-                    continue
-                if time.monotonic() - started > 60 * options.minutes:
-                    return
-                if text not in corpora:
-                    corpora[text] = corpus_of(text, options.work)
-                record = train_one(name, text, seed, budget, corpora[text], machine)
-                with RESULTS.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(record) + "\n")
-                print(f"{text} {name} seed {seed}: {record['bits_per_byte']:.4f}", flush=True)
-
-
-def corpus_of(text: str, work: Path) -> Corpus:
-    """The prepared text; made once in the work folder."""
-    folder = work / text
-    folder.mkdir(exist_ok=True)
-    return prepare_corpus(order_of(text, folder), folder)
+                made = {(r["variant"], r["text"], r["seed"], r["budget"]) for r in lines_of(RESULTS)}
+                if options.what == "pace":
+                    bench.tokens_a_second(name, text)
+                elif (name, text, seed, bench.budget) not in made:
+                    if time.monotonic() - started > 60 * options.minutes:
+                        return
+                    record = bench.train(name, text, seed)
+                    add_line(RESULTS, record)
+                    print(f"{text} {name} seed {seed}: {record['bits_per_byte']:.4f}", flush=True)
 
 
 # ---------------------------------------------------------------- telling
@@ -403,7 +305,7 @@ def page(results: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["run", "page"], default="run")
+    parser.add_argument("what", nargs="?", choices=["run", "pace", "page"], default="run")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--budget", default="60s")
     parser.add_argument("--only", default=",".join(TEXTS))
@@ -412,18 +314,18 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--work", type=Path)
     options = parser.parse_args()
-    global RESULTS
+    global RESULTS, PACES
     with tempfile.TemporaryDirectory() as temporary:
         options.work = options.work or Path(temporary)
         if options.quick:
-            RESULTS = Path(temporary) / "recipes.jsonl"
+            RESULTS, PACES = Path(temporary) / "recipes.jsonl", Path(temporary) / "paces.jsonl"
             options.budget, options.only, options.variants, options.seeds = "5s", "shakespeare", "default,nanogpt", "0"
         try:
-            if options.what == "run":
+            if options.what != "page":
                 run(options)
         except FileNotFoundError as error:
             print(f"skipped: {error}; set YUYAN_DATA to the folder of the data sets")
-        results = done()
+        results = lines_of(RESULTS)
     if options.what == "page":
         PAGE.write_text(page(results), encoding="utf-8")
     summary = []
