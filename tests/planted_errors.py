@@ -142,6 +142,8 @@ ERRORS = [
     Planted("words cut off instead of rounded", "nn/kernels.py", "bits + np.uint32(np.uint32(0x7FFF) + odd)", "bits", ("units/nn/test_fast_paths.py",)),
     Planted("only the first part of the table's gradient grows", "nn/linear_cross_entropy.py", "add_words(total[start : start + ROWS], part)", "add_words(total[:ROWS], part[: len(total[:ROWS])])", ("units/nn/test_linear_cross_entropy.py",)),
     Planted("the gradient of a norm forgets the mean", "nn/kernels.py", "factor * (slope[v] - total - normed", "factor * (slope[v] - normed", ("units/nn/test_fast_paths.py",)),
+    Planted("the gradient of a gate forgets the gate's own slope", "nn/kernels.py", "share[v] * (ONE + number * (ONE - share[v]))", "share[v]", ("units/nn/test_fast_paths.py",)),
+    Planted("a gate opens what it is multiplied with", "nn/ffn.py", "silu_times(self.gate_proj(x), self.up_proj(x))", "silu_times(self.up_proj(x), self.gate_proj(x))", ("units/nn/test_fast_paths.py", PARITY)),
     Planted("a row of the loss is left out by a thread", "nn/words.py", "bounds = [rows * i // threads for", "bounds = [(rows - 1) * i // threads for", ("units/nn/test_fast_paths.py",)),
     Planted("weights of tokens forgotten in the one pass", "nn/kernels.py", "scale = factor * (ONE +", "scale = (ONE +", ("units/nn/test_linear_cross_entropy.py",)),
     Planted("ignored labels scored", "nn/linear_cross_entropy.py", "None if scale is None and bool(scored.all()) else scored if scale is None else scored * scale", "scale", ("units/nn/test_linear_cross_entropy.py",)),

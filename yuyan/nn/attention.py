@@ -146,11 +146,10 @@ class Attention(nn.Module):
         return scores.softmax(-1)
 
     def _query(self, x: Tensor, view: View) -> Tensor:
-        return rotate(self.q_norm(self._heads(self.q_proj(x))), view.rotation).transpose(1, 2)
+        return rotate(self.q_norm(self._heads(self.q_proj(x))), view.rotation)
 
     def _key_value(self, x: Tensor, rotation: Rotation | None) -> Pair:
-        key = rotate(self.k_norm(self._heads(self.k_proj(x))), rotation)
-        return key.transpose(1, 2), self._heads(self.v_proj(x)).transpose(1, 2)
+        return rotate(self.k_norm(self._heads(self.k_proj(x))), rotation), self._heads(self.v_proj(x))
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:-1], -1, self.head_size)  # (B, T, H, K)
+        return x.view(*x.shape[:-1], -1, self.head_size).transpose(1, 2)  # (B, H, T, K)

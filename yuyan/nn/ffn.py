@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Literal
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from yuyan.config import Config
+from yuyan.nn.activation import silu_times
 from yuyan.nn.drop import Dropout
 from yuyan.nn.linear import Fused, Linear
 
@@ -115,7 +117,11 @@ class GatedModule(nn.Module):
         self.activation: Activation = config.activation
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden: Tensor = self.down_proj(self.dropout(activated(self.gate_proj, x, self.activation) * self.up_proj(x)))
+        if self.activation == "silu" and torch.is_grad_enabled():  # without, the gate's product makes its activation
+            opened = silu_times(self.gate_proj(x), self.up_proj(x))
+        else:
+            opened = activated(self.gate_proj, x, self.activation) * self.up_proj(x)
+        hidden: Tensor = self.down_proj(self.dropout(opened))
         return hidden
 
 

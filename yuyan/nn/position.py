@@ -136,11 +136,11 @@ class RotaryPosition(PositionModule):
         start, end = places.start, places.start + places.query.shape[1]
         if places.uniform:
             cos, sin = self._table(end, places.query.device)
-            return Rotation(cos[None, start:end, None], sin[None, start:end, None])
+            return Rotation(cos[None, None, start:end], sin[None, None, start:end])
         # Derived positions never exceed the places; positions that the caller chose may.
         longest = int(places.position_ids.max()) + 1 if places.chosen else end
         cos, sin = self._table(longest, places.query.device)
-        return Rotation(cos[places.position_ids][:, :, None], sin[places.position_ids][:, :, None])
+        return Rotation(cos[places.position_ids][:, None], sin[places.position_ids][:, None])
 
     def prepare(self, length: int, device: torch.device) -> None:
         """Make the tables for texts of up to so many tokens, for a graph that cannot grow them."""

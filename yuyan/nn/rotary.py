@@ -125,7 +125,7 @@ Scaling = Annotated[LinearScaling | DynamicScaling | YarnScaling | Llama3Scaling
 
 
 class Rotation:
-    """The turn of every token: cosines and signed sines of its angles, (1|B, T, 1, K) each.
+    """The turn of every token: cosines and signed sines of its angles, (1|B, 1, T, K) each.
 
     Both halves of a head have the same cosines; the sines of the first half are negative, so that a turn is
     `x * cos + swapped(x) * sin`, with the two halves of x swapped.
@@ -155,7 +155,7 @@ def rotation_tables(rates: Tensor, magnitude: float, length: int, device: torch.
 
 
 def rotate(heads: Tensor, rotation: Rotation | None) -> Tensor:
-    """Turn (B, T, H, K) queries or keys."""
+    """Turn (B, H, T, K) queries or keys."""
     if rotation is None:
         return heads
     cos, sin = rotation.of_type(heads.dtype)
@@ -171,10 +171,14 @@ class _Turn(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
+        if heads.dtype == torch.bfloat16:
+            heads = heads.contiguous()  # 2 times as fast: the tables of all tokens of a head are one row
         return (heads * cos).addcmul_(heads.roll(heads.shape[-1] // 2, -1), sin)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
+        if d_out.dtype == torch.bfloat16:
+            d_out = d_out.contiguous()
         return (d_out * cos).addcmul_(d_out.roll(d_out.shape[-1] // 2, -1), sin, value=-1), None, None

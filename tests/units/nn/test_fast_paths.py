@@ -15,7 +15,7 @@ from torch.func import functional_call, grad, vmap
 from yuyan.models.network import Network
 from yuyan.nn import kernels
 from yuyan.nn import words as words_module
-from yuyan.nn.activation import gelu_tanh
+from yuyan.nn.activation import gelu_tanh, silu_times
 from yuyan.nn.attention import Heads
 from yuyan.nn.ffn import Gated
 from yuyan.nn.norm import LayerNorm, RMSNorm
@@ -57,10 +57,10 @@ def test_root_mean_square_of_one_row_and_of_strides() -> None:
 )
 def test_turns(dtype: torch.dtype, tolerance: float) -> None:
     cos, sin = rotation_tables(plain_rates(100.0, 8), 1.3, 7, torch.device("cpu"))
-    rotation = Rotation(cos[None, :, None], sin[None, :, None])
-    x = torch.randn(2, 7, 3, 8).to(dtype).requires_grad_()
+    rotation = Rotation(cos[None, None], sin[None, None])
+    x = torch.randn(2, 7, 3, 8).transpose(1, 2).to(dtype).requires_grad_()
     first, second = x.chunk(2, -1)
-    c, s = (t.to(dtype)[None, :, None, 4:] for t in (cos, sin))
+    c, s = (t.to(dtype)[None, None, :, 4:] for t in (cos, sin))
     plain = torch.cat((first * c - second * s, second * c + first * s), -1)
     torch.testing.assert_close(rotate(x, rotation), plain, atol=tolerance, rtol=tolerance)
     ours, theirs = gradients(rotate(x, rotation), [x])[0], gradients(plain, [x])[0]
@@ -151,6 +151,30 @@ def test_gelu_in_one_pass() -> None:
     (first,) = torch.autograd.grad(gelu_tanh(x).sum(), x, create_graph=True)
     assert torch.autograd.grad(first.sum(), x)[0].isfinite().all()
     assert gelu_tanh(torch.full((1, 3), float("nan")).bfloat16()).isnan().all()
+
+
+def test_a_gate_in_one_pass() -> None:
+    """Both factors' gradients too: rounded once, as the exact values are; and a gated layer takes this way in training."""
+    gate, x = ((torch.randn(70, 2000) * 3).bfloat16().requires_grad_() for _ in range(2))
+    exact = [t.detach().double().requires_grad_() for t in (gate, x)]
+    plain, ours = F.silu(exact[0]) * exact[1], silu_times(gate, x)
+    weight = torch.randn(70, 2000).bfloat16()
+    true = (plain, *torch.autograd.grad(plain, exact, weight.double()))
+    for mine, each in zip((ours, *torch.autograd.grad(ours, (gate, x), weight)), true, strict=True):
+        torch.testing.assert_close(mine.double(), each, atol=1e-6, rtol=2**-8)
+        assert (mine != each.bfloat16()).float().mean() < 0.02
+    first = torch.autograd.grad(silu_times(gate, x).sum(), (gate, x), create_graph=True)
+    assert all(slope.isfinite().all() for slope in torch.autograd.grad((first[0] * first[1]).sum(), (gate, x)))
+    assert silu_times(torch.full((1, 3), float("nan")).bfloat16(), torch.ones(1, 3).bfloat16()).isnan().all()
+
+
+def test_a_gated_layer_is_the_same_with_and_without_gradients() -> None:
+    layer = Gated(intermediate_size=48).build(16).bfloat16()
+    x = torch.randn(5, 16).bfloat16()
+    made = layer(x)
+    assert made.grad_fn is not None
+    with torch.no_grad():
+        torch.testing.assert_close(made, layer(x), atol=0.02, rtol=0.02)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

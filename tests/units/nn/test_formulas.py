@@ -184,29 +184,29 @@ def turned(x: list[float], position: int, rates: list[float], magnitude: float =
 )
 def test_rotary_positions(scaling: object, rates: list[float], magnitude: float) -> None:
     module = Rotary(theta=1000.0, scaling=scaling).build(6, 1, 6)
-    x = torch.randn(1, 20, 2, 6)
+    x = torch.randn(1, 2, 20, 6)
     out = rotate(x, module.rotation(places((1, 20))))
     for head in range(2):
-        expected = [turned(x[0, t, head].tolist(), t, rates, magnitude) for t in range(20)]
-        near(out[0, :, head], expected, 1e-5)
+        expected = [turned(x[0, head, t].tolist(), t, rates, magnitude) for t in range(20)]
+        near(out[0, head], expected, 1e-5)
 
 
 def test_dynamic_scaling_forgets_the_length_of_the_last_text() -> None:
     scaling = DynamicScaling(factor=2.0, original_max_position_embeddings=10)
     module = Rotary(scaling=scaling).build(6, 1, 6)
-    x = torch.randn(1, 12, 1, 6)
+    x = torch.randn(1, 1, 12, 6)
     short = rotate(x, module.rotation(places((1, 12))))
-    longer = torch.cat((x, torch.randn(1, 28, 1, 6)), 1)
+    longer = torch.cat((x, torch.randn(1, 1, 28, 6)), 2)
     long = rotate(longer, module.rotation(places((1, 40))))
-    assert not torch.equal(long[:, :12], short)
+    assert not torch.equal(long[:, :, :12], short)
     assert torch.equal(rotate(x, module.rotation(places((1, 12)))), short)
 
 
 def test_rotated_scores_depend_on_distance_alone() -> None:
     module = Rotary(theta=100.0).build(8, 1, 8)
     q, k = torch.randn(8), torch.randn(8)
-    both = rotate(torch.stack((q, k)).expand(30, 2, 8)[None], module.rotation(places((1, 30))))
-    scores = both[0, :, 0] @ both[0, :, 1].T
+    both = rotate(torch.stack((q, k))[None, :, None].expand(1, 2, 30, 8), module.rotation(places((1, 30))))
+    scores = both[0, 0] @ both[0, 1].T
     for distance in (0, 3, 11):
         near(scores.diagonal(-distance), [float(scores[distance, 0])] * (30 - distance), 1e-5)
     assert abs(float(scores[3, 0] - scores[0, 3])) > 1e-3
