@@ -142,6 +142,8 @@ ERRORS = [
     Planted("words cut off instead of rounded", "nn/kernels.py", "bits + np.uint32(np.uint32(0x7FFF) + odd)", "bits", ("units/nn/test_fast_paths.py",)),
     Planted("only the first part of the table's gradient grows", "nn/linear_cross_entropy.py", "add_words(total[start : start + ROWS], part)", "add_words(total[:ROWS], part[: len(total[:ROWS])])", ("units/nn/test_linear_cross_entropy.py",)),
     Planted("the gradient of a norm forgets the mean", "nn/kernels.py", "factor * (slope[v] - total - normed", "factor * (slope[v] - normed", ("units/nn/test_fast_paths.py",)),
+    Planted("Muon: the model computes with its old matrices", "train/optimizer/muon.py", "torch._foreach_copy_([copies[p] for p in moved], moved)", "pass", ("units/train/test_optimizers.py",)),
+    Planted("Muon: gradients of a sum are taken for those of a mean", "train/optimizer/muon.py", "self._step_group(group, scale)", "self._step_group(group, 1.0)", ("units/train/test_optimizers.py",)),
     Planted("the gradient of a gate forgets the gate's own slope", "nn/kernels.py", "share[v] * (ONE + number * (ONE - share[v]))", "share[v]", ("units/nn/test_fast_paths.py",)),
     Planted("a gate opens what it is multiplied with", "nn/ffn.py", "silu_times(self.gate_proj(x), self.up_proj(x))", "silu_times(self.up_proj(x), self.gate_proj(x))", ("units/nn/test_fast_paths.py", PARITY)),
     Planted("a row of the loss is left out by a thread", "nn/words.py", "bounds = [rows * i // threads for", "bounds = [(rows - 1) * i // threads for", ("units/nn/test_fast_paths.py",)),

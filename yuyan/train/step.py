@@ -17,7 +17,7 @@ from torch import Tensor
 
 from yuyan.errors import InputError, YuyanError
 from yuyan.objectives import Batch
-from yuyan.train.optimizer.adamw import ScalingAdamW
+from yuyan.train.optimizer.groups import Scaling
 from yuyan.train.penalty import Penalty
 from yuyan.train.schedule import Schedule
 from yuyan.train.state import State
@@ -142,7 +142,7 @@ class PlainStep:
     def _stepped(self, state: State, factor: float) -> bool:
         """Step the weights with gradients times `factor`; whether they are published already."""
         optimizer, plain = state.optimizer, self.penalty is None
-        if plain and isinstance(optimizer, ScalingAdamW) and optimizer.step_scaled(factor, state.weights.copies):
+        if plain and isinstance(optimizer, Scaling) and optimizer.step_scaled(factor, state.weights.copies):
             return True
         state.weights.scale_gradients(factor)
         if self.penalty is not None:

@@ -32,7 +32,7 @@ class AdamW(Config):
     rates: Rates | None = None
     """What the learning rate is multiplied by in each part of the network; null is 1 everywhere."""
 
-    def build(self, masters: dict[str, nn.Parameter], kinds: dict[str, Kind]) -> torch.optim.Optimizer:
+    def build(self, masters: dict[str, nn.Parameter], kinds: dict[str, Kind]) -> ScalingAdamW:
         """The optimizer over `masters`; `kinds` says of each name what it is (`parameter_kinds`)."""
         return ScalingAdamW(
             groups_of(masters, kinds, self.rates or Rates(), lr=self.lr, weight_decay=self.weight_decay),
@@ -54,8 +54,7 @@ class ScalingAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step_scaled(self, scale: float, copies: Mapping[nn.Parameter, Tensor]) -> bool:
-        """Take one step with the gradients times `scale`, and write the weights into their `copies` too, rounded; False if some
-        gradient is not of bfloat16: then nothing is done."""
+        """As `Scaling` says; it cannot if some gradient is not of bfloat16."""
         moved = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
         if not all(_in_one_pass(parameter, copies.get(parameter)) for _, parameter in moved):
             return False

@@ -7,10 +7,10 @@ and biases are not: decay pulls them towards 0, where they carry no meaning.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from yuyan.config import Config
 from yuyan.models.cost import GATES, ParameterKind
@@ -21,6 +21,16 @@ from yuyan.nn.stack import StackModule
 
 PARTS: tuple[ParameterKind, ...] = ("matrix", "head", "embedding", "vector")
 DECAYED = ("matrix", "head")
+
+
+@runtime_checkable
+class Scaling(Protocol):
+    """An optimizer that reads gradients as they come, of bfloat16 too."""
+
+    def step_scaled(self, scale: float, copies: Mapping[nn.Parameter, Tensor]) -> bool:
+        """Take one step with the gradients times `scale`, and write the weights into their `copies` too, rounded; False if it
+        cannot: then nothing is done."""
+        ...
 
 
 class Kind(NamedTuple):

@@ -24,7 +24,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from yuyan.config import Config
-from yuyan.train.optimizer.adamw import AdamW
+from yuyan.train.optimizer.adamw import AdamW, ScalingAdamW
 from yuyan.train.optimizer.groups import Kind, Rates, groups_of
 from yuyan.train.parts import own, own_of, whole_of
 from yuyan.train.precision import Precision, resolve
@@ -84,7 +84,7 @@ def _has_directions(parameter: Tensor) -> bool:
 class _Muon(torch.optim.Optimizer):
     """Two optimizers as one: their groups and their memory are found here, whichever steps them."""
 
-    def __init__(self, groups: list[dict[str, Any]], rest: torch.optim.Optimizer | None, config: Muon):
+    def __init__(self, groups: list[dict[str, Any]], rest: ScalingAdamW | None, config: Muon):
         # PyTorch wants one group at least; a network without matrices has only those of `rest`
         super().__init__(groups or [{"params": []}], {"lr": config.lr})
         self.config, self.rest = config, rest
@@ -99,15 +99,33 @@ class _Muon(torch.optim.Optimizer):
         """Take one step. There is no closure here."""
         assert closure is None
         for group in self._own:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if parameters:
-                self._step_group(group, parameters)
+            self._step_group(group, 1.0)
         if self.rest is not None:
             self.rest.step()
 
-    def _step_group(self, group: dict[str, Any], parameters: list[nn.Parameter]) -> None:
+    @torch.no_grad()
+    def step_scaled(self, scale: float, copies: Mapping[nn.Parameter, Tensor]) -> bool:
+        """As `Scaling` says; it cannot where AdamW cannot, which does it for the rest."""
+        moved = [p for group in self._own for p in group["params"] if p.grad is not None]
+        if not all(p in copies for p in moved):
+            return False
+        if self.rest is not None and not self.rest.step_scaled(scale, copies):
+            return False
+        for group in self._own:
+            self._step_group(group, scale)
+        if moved:
+            torch._foreach_copy_([copies[p] for p in moved], moved)
+        return True
+
+    def _step_group(self, group: dict[str, Any], scale: float) -> None:
+        """One step with the gradients times `scale`."""
+        parameters = [p for p in group["params"] if p.grad is not None]
+        if not parameters:
+            return
         weights = [own(p) for p in parameters]
-        gradients = [own(p.grad) for p in parameters if p.grad is not None]
+        gradients = [own(p.grad).to(p.dtype) for p in parameters if p.grad is not None]
+        if scale != 1.0:
+            gradients = list(torch._foreach_mul(gradients, scale))
         for p in parameters:
             if "momentum_buffer" not in self.state[p]:
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
