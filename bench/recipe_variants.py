@@ -32,12 +32,15 @@ def training(**changes: Any) -> Variant:
 
 
 def optimizer(**changes: Any) -> Variant:
-    """Other settings of the optimizer; a function gets the old value."""
+    """Other settings of both optimizers, Muon's and the AdamW beside it; a function gets the old value."""
+
+    def changed(old: Muon | AdamW) -> Muon | AdamW:
+        new = {key: value(getattr(old, key)) if callable(value) else value for key, value in changes.items()}
+        return old.model_copy(update=new | ({"rest": changed(old.rest)} if isinstance(old, Muon) else {}))
 
     def change(config: RunConfig, corpus: Corpus) -> RunConfig:
-        old = config.train.optimizer
-        new = {key: value(getattr(old, key)) if callable(value) else value for key, value in changes.items()}
-        return training(optimizer=old.model_copy(update=new))(config, corpus)
+        assert isinstance(config.train.optimizer, Muon | AdamW)
+        return training(optimizer=changed(config.train.optimizer))(config, corpus)
 
     return change
 
@@ -90,16 +93,23 @@ def mlp(activation: str) -> Variant:
     )
 
 
-def muon(factor: float) -> Variant:
-    """Muon for the matrices, at `factor` times AdamW's rate; the rest as it was."""
+def muon(**changes: Any) -> Variant:
+    """Other settings of Muon, AdamW's as they were."""
 
     def change(config: RunConfig, corpus: Corpus) -> RunConfig:
         old = config.train.optimizer
-        assert isinstance(old, AdamW)
-        new = Muon(lr=factor * old.lr, weight_decay=old.weight_decay, rest=old)
-        return training(optimizer=new)(config, corpus)
+        assert isinstance(old, Muon)
+        new = {key: value(getattr(old, key)) if callable(value) else value for key, value in changes.items()}
+        return training(optimizer=old.model_copy(update=new))(config, corpus)
 
     return change
+
+
+def adamw(config: RunConfig, corpus: Corpus) -> RunConfig:
+    """No Muon: its AdamW for all, at half the rate, which suits it."""
+    assert isinstance(config.train.optimizer, Muon)
+    rest = config.train.optimizer.rest
+    return training(optimizer=rest.model_copy(update={"lr": rest.lr / 2}))(config, corpus)
 
 
 def both(first: Variant, second: Variant) -> Variant:
@@ -163,12 +173,11 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
     "dropout-double": ("twice the dropout", regularised(2.0)),
     "dropout-double-decay": ("twice the dropout, weight decay 1", both(regularised(2.0), optimizer(weight_decay=1.0))),
     "dropout-double-narrow": ("twice the dropout, 0.7 of the width", both(regularised(2.0), width(0.7))),
-    "muon": ("Muon for the matrices, same rates", muon(1.0)),
-    "muon-half": ("Muon, half the batch", both(muon(1.0), rows(0.5))),
-    "muon-quarter": ("Muon, a quarter of the batch", both(muon(1.0), rows(0.25))),
-    "muon-eighth": ("Muon, an eighth of the batch", both(muon(1.0), rows(0.125))),
-    "muon-double-half": ("Muon, twice the rate for the matrices, half the batch", both(muon(2.0), rows(0.5))),
-    "muon-double": ("Muon, twice the rate for the matrices", muon(2.0)),
+    "adamw": ("AdamW for all, half the rate", adamw),
+    "adamw-batch-double": ("AdamW for all, half the rate, twice the batch", both(adamw, rows(2))),
+    "muon-double": ("twice the rate for Muon's matrices", muon(lr=lambda old: old * 2)),
+    "muon-half": ("half the rate for Muon's matrices", muon(lr=lambda old: old / 2)),
+    "muon-four": ("four rounds of Newton-Schulz instead of five", muon(rounds=4)),
     "token-dropout": ("token dropout 0.1, by any token", augment(TokenDropout(rate=0.1))),
     "token-dropout-unigram": (
         "token dropout 0.1, by tokens as frequent as in the text",

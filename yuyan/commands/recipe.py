@@ -23,7 +23,7 @@ from yuyan.models.presets import RECURRENT, Auto, Family, Gpt
 from yuyan.nn.initialise import Initialisation
 from yuyan.text import Prepared
 from yuyan.tokens.train import BytePairConfig
-from yuyan.train import AdamW, WarmupStableDecay, resolve
+from yuyan.train import AdamW, Muon, WarmupStableDecay, resolve
 from yuyan.train.device import CPU
 
 if TYPE_CHECKING:
@@ -92,9 +92,10 @@ def fill(config: RunConfig, corpus: Corpus, machine: Measured) -> RunConfig:
         if family == "gpt" and "batch_tokens" not in given:
             batch_tokens = _rows(size.tokens, context) * context
     model, rate, decay = (_gpt if family == "gpt" else _nplm if family == "nplm" else _recurrent)(config.model, size)
+    adamw = AdamW(lr=rate, weight_decay=decay, beta2=0.98)
     chosen = {
-        "context": context, "batch_tokens": batch_tokens,
-        "optimizer": AdamW(lr=rate, weight_decay=decay, beta2=0.98), "schedule": WarmupStableDecay(warmup=0.03, decay=0.5),
+        "context": context, "batch_tokens": batch_tokens, "schedule": WarmupStableDecay(warmup=0.03, decay=0.5),
+        "optimizer": Muon(lr=rate, weight_decay=decay, rest=adamw) if family == "gpt" else adamw,
     }  # fmt: skip
     train = settings.model_copy(update={key: value for key, value in chosen.items() if key not in given})
     return config.model_copy(update={"model": model, "train": train})
@@ -130,7 +131,7 @@ def _gpt(auto: Auto, size: _Size) -> tuple[Gpt, float, float]:
     start = Initialisation(std=model.hidden_size**-0.5, embedding_std=0.02, zero_output=True)
     dropout = round(min(0.5, max(0.0, size.epochs - 3) / 50), 2)
     model = model.model_copy(update={"dropout": dropout, "initialisation": start})
-    return model, 4e-3 * math.sqrt(128 / model.hidden_size), 0.1 if size.epochs < 4 else 0.3
+    return model, 8e-3 * math.sqrt(128 / model.hidden_size), 0.1 if size.epochs < 4 else 0.3
 
 
 def _recurrent(auto: Auto, size: _Size) -> tuple[Rnn | Gru | Lstm, float, float]:
