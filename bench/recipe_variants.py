@@ -31,16 +31,21 @@ def training(**changes: Any) -> Variant:
     return lambda config, corpus: config.model_copy(update={"train": config.train.model_copy(update=changes)})
 
 
+def changed(old: Any, changes: dict[str, Any]) -> Any:
+    """A config with other values; a function gets the old one."""
+    return old.model_copy(
+        update={key: value(getattr(old, key)) if callable(value) else value for key, value in changes.items()}
+    )
+
+
 def optimizer(**changes: Any) -> Variant:
     """Other settings of both optimizers, Muon's and the AdamW beside it; a function gets the old value."""
 
-    def changed(old: Muon | AdamW) -> Muon | AdamW:
-        new = {key: value(getattr(old, key)) if callable(value) else value for key, value in changes.items()}
-        return old.model_copy(update=new | ({"rest": changed(old.rest)} if isinstance(old, Muon) else {}))
-
     def change(config: RunConfig, corpus: Corpus) -> RunConfig:
-        assert isinstance(config.train.optimizer, Muon | AdamW)
-        return training(optimizer=changed(config.train.optimizer))(config, corpus)
+        new = changed(config.train.optimizer, changes)
+        if isinstance(new, Muon):
+            new = new.model_copy(update={"rest": changed(new.rest, changes)})
+        return training(optimizer=new)(config, corpus)
 
     return change
 
@@ -97,10 +102,8 @@ def muon(**changes: Any) -> Variant:
     """Other settings of Muon, AdamW's as they were."""
 
     def change(config: RunConfig, corpus: Corpus) -> RunConfig:
-        old = config.train.optimizer
-        assert isinstance(old, Muon)
-        new = {key: value(getattr(old, key)) if callable(value) else value for key, value in changes.items()}
-        return training(optimizer=old.model_copy(update=new))(config, corpus)
+        assert isinstance(config.train.optimizer, Muon)
+        return training(optimizer=changed(config.train.optimizer, changes))(config, corpus)
 
     return change
 
