@@ -197,3 +197,9 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
         augment(Replace(rate=0.05, by="same_frequency")),
     ),
 }
+
+NUMBERS_ONLY = frozenset(
+    {"lr-half", "lr-double", "cosine", "decay-short", "decay-long", "start-gpt2", "decay-weak", "decay-strong",
+     "muon-double", "muon-half"}
+)  # fmt: skip
+"""Those whose step does the same work as the default's, only with other numbers: its pace is theirs."""
