@@ -221,23 +221,28 @@ class FastForward:
         )
         positions = np.concatenate([np.arange(part.past, part.past + len(part.tokens)) for part in parts])
         ids = torch.tensor([token for part in parts for token in part.tokens])
-        x = self.decoder.embed(ids, torch.from_numpy(positions)).numpy()
+        decoder = self.decoder
+        x = decoder.embed(ids, torch.from_numpy(positions)).numpy()
         longest = int(positions.max()) + 1
         if len(self._turns[0]) < longest and self.sizes[given.ROTARY]:
-            self._turns = self.decoder.turns(longest)
+            self._turns = decoder.turns(longest)
         room = self._room_for(len(ids), longest)
         x = np.ascontiguousarray(x)
         sizes = self.sizes.copy()
         sizes[given.TOKENS], sizes[given.ROOM], sizes[given.THREADS] = len(ids), self.slots.room, self.threads
-        keys, values = self.slots.keys, self.slots.values
-        kept = (keys, values, keys.view(np.int16), values.view(np.int16))
-        decoder = self.decoder
+        model = given.Model(self.factors, decoder.table, decoder.memory, decoder.places, decoder.vectors)
+        used = given.Room(
+            room.work[: len(ids)],
+            room.wide[: len(ids)],
+            room.left,
+            room.own,
+            (self.slots.keys, self.slots.values),
+            self._turns,
+            room.scratch,
+        )
 
         def run(thread: int, states: int) -> None:
-            step.run_layers(
-                thread, states, sizes, self.factors, decoder.table, decoder.memory, decoder.places, decoder.vectors, rows,
-                x, room.work[: len(ids)], room.wide[: len(ids)], room.left, room.own, kept, self._turns, room.scratch,
-            )  # fmt: skip
+            step.run_layers(thread, states, sizes, model, used, rows, x)
 
         self._on_threads(run, step.PARTS * int(sizes[given.LAYERS]) + 1)
         return torch.from_numpy(x)

@@ -45,9 +45,10 @@ cosines and sines of a place, and a thread's own room: words laid out, scores, w
 
 
 @compiled
-def addresses(thread: Any, sizes: Any, layer: Any, work: Any, wide: Any, kept: Any, turns: Any, scratch: Any) -> Any:
+def addresses(thread: Any, sizes: Any, layer: Any, room: Any) -> Any:
     """Where everything stands. Numba counts who holds an array whenever one is handed on, which for a head takes longer
     than its attention; numbers are handed on for nothing."""
+    work, wide, kept, turns, scratch = room.work, room.wide, room.kept, room.turns, room.scratch
     depth = 2 if sizes[KEPT] == _BF16 else 1
     each = sizes[ROOM] * sizes[HEAD_PAD] // depth * 4
     before = layer * kept[0].shape[1] * sizes[GROUPS] * each
@@ -61,16 +62,16 @@ def addresses(thread: Any, sizes: Any, layer: Any, work: Any, wide: Any, kept: A
 
 
 @compiled
-def norm_heads(sizes: Any, factors: Any, at: Any, vectors: Any, row: Any, group: Any, work: Any) -> Any:
+def norm_heads(sizes: Any, model: Any, layer: Any, row: Any, group: Any, work: Any) -> Any:
     """Norm the queries of a group and its key in place, in models that do so."""
-    heads, size = sizes[HEADS], sizes[HEAD]
+    heads, size, vectors, at = sizes[HEADS], sizes[HEAD], model.vectors, model.places[layer]
     together = heads // sizes[GROUPS]
     for m in range(row[FIRST], row[FIRST] + row[COUNT]):
         for each in range(together + 1):
             start = (group * together + each if each < together else heads + group) * size
             weight = part_of(vectors, at[Q_NORM] if each < together else at[K_NORM], size)
             own = work[m, start : start + size]
-            normed(RMS_NORM, own, size, factors[QK_EPS], weight, vectors[0:0], own)
+            normed(RMS_NORM, own, size, model.factors[QK_EPS], weight, vectors[0:0], own)
 
 
 @compiled

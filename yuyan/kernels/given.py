@@ -1,7 +1,46 @@
-"""What is given to the compiled step: which number stands where.
+"""What is given to the compiled step: the packed model, room to compute in, and which number stands where.
 
-Numba knows no named tuples with names that are worth having, so all is arrays of whole numbers and these are their places.
+Numbers stand in arrays, of which a step hands on one pointer; a named tuple of as many would be taken apart at each call.
 """
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+Array = np.ndarray
+
+
+class Model(NamedTuple):
+    """A packed decoder."""
+
+    factors: Array
+    plan: Array
+    """(4 layers, 6): the matrices in `memory`."""
+    memory: Array
+    places: Array
+    """(layers + 1, 10): vectors in `vectors`, at last the last norm."""
+    vectors: Array
+
+
+class Room(NamedTuple):
+    """Where a step puts its numbers, of M tokens, G key-value heads, S slots for keys, head size K."""
+
+    work: Array
+    """(M, .) float32, as `wide`."""
+    wide: Array
+    left: tuple[Array, ...]
+    """Words, scales and sums of rows that are laid out."""
+    own: tuple[Array, ...]
+    """`wide` and `left` of each thread, for a few rows."""
+    kept: tuple[Array, ...]
+    """Keys (layers, slots, G, S/16, words, 16) and values (layers, slots, G, K/16, words, 16), int32."""
+    turns: tuple[Array, ...]
+    """Cosines and sines (S, ROTARY)."""
+    scratch: tuple[Array, ...]
+    """Of each thread, for attention."""
+
 
 (TOKENS, LAYERS, HIDDEN, HEADS, GROUPS, HEAD, HEAD_PAD, ROTARY, ROOM, WINDOW, NORM, ACTIVATION, GATED, KEPT, QK_NORM,
  THREADS, TILE) = range(17)  # fmt: skip

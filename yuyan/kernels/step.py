@@ -57,34 +57,32 @@ PARTS = 9
 
 
 @compiled
-def run_layers(
-    thread: Any, parts: Any, sizes: Any, factors: Any, plan: Any, memory: Any, places: Any, vectors: Any,
-    rows: Any, x: Any, work: Any, wide: Any, left: Any, own: Any, kept: Any, turns: Any, scratch: Any,
-) -> Any:  # fmt: skip
+def run_layers(thread: Any, parts: Any, sizes: Any, model: Any, room: Any, rows: Any, x: Any) -> Any:
     """Run all layers and the last norm on `x` (M, D), the stream, in place.
 
-    parts: address of P states; plan (4 layers, 6): the matrices in `memory`; places (layers + 1, 10): vectors in
-    `vectors`, at last the last norm; rows (R, 4); work (M, .) and wide (M, .) float32; left: words, scales, sums of laid
-    out rows; own: wide and left of each thread for `FEW` rows; kept: keys (layers, slots, G, S/16, words, 16) and values
-    (layers, slots, G, K/16, words, 16), int32, and both as int16 halves; turns: cosines and sines (S, ROTARY); scratch:
-    of each thread.
+    parts: address of P states; model, room: as yuyan.kernels.given says; rows (R, 4).
     """
     for layer in range(sizes[LAYERS]):
-        here, at, part = plan[4 * layer : 4 * layer + 4], places[layer], parts + layer * PARTS * PART
-        norm = (part_of(vectors, at[NORM_1], sizes[HIDDEN]), part_of(vectors, at[BIAS_1], sizes[HIDDEN]))
-        ready = norm_and_lay_out(thread, part, sizes, factors, norm, here[QKV], x, wide, left, own)
-        queries_keys_values(part + PART, sizes, here[QKV], memory, ready, at, vectors, work)
-        attention(thread, part + 2 * PART, sizes, factors, layer, at, vectors, rows, work, wide, kept, turns, scratch)
-        ready = lay_out_wide(thread, part + 3 * PART, sizes, here[OUT], sizes[HEADS] * sizes[HEAD], wide, left, own)
-        add_product(part + 4 * PART, sizes, here[OUT], memory, ready, at[OUT_BIAS], vectors, work, x)
-        norm = (part_of(vectors, at[NORM_2], sizes[HIDDEN]), part_of(vectors, at[BIAS_2], sizes[HIDDEN]))
-        ready = norm_and_lay_out(thread, part + 5 * PART, sizes, factors, norm, here[UP], x, wide, left, own)
-        feed_forward(part + 6 * PART, sizes, here[UP], memory, ready, at[UP_BIAS], vectors, work, wide)
-        ready = lay_out_wide(thread, part + 7 * PART, sizes, here[DOWN], here[DOWN, INPUTS], wide, left, own)
-        add_product(part + 8 * PART, sizes, here[DOWN], memory, ready, at[DOWN_BIAS], vectors, work, x)
-    at, part = places[-1], parts + sizes[LAYERS] * PARTS * PART
-    norm = (part_of(vectors, at[NORM_1], sizes[HIDDEN]), part_of(vectors, at[BIAS_1], sizes[HIDDEN]))
-    last_norm(part, sizes, factors, norm, x)
+        here, at, part = model.plan[4 * layer : 4 * layer + 4], model.places[layer], parts + layer * PARTS * PART
+        first, second = norm_of(model, sizes, at[NORM_1], at[BIAS_1]), norm_of(model, sizes, at[NORM_2], at[BIAS_2])
+        ready = norm_and_lay_out(thread, part, sizes, first, here[QKV], x, room)
+        queries_keys_values(part + PART, sizes, here[QKV], model, ready, at[QKV_BIAS], room)
+        attention(thread, part + 2 * PART, sizes, layer, model, rows, room)
+        ready = lay_out_wide(thread, part + 3 * PART, sizes, here[OUT], sizes[HEADS] * sizes[HEAD], room)
+        add_product(part + 4 * PART, sizes, here[OUT], model, ready, at[OUT_BIAS], room, x)
+        ready = norm_and_lay_out(thread, part + 5 * PART, sizes, second, here[UP], x, room)
+        feed_forward(part + 6 * PART, sizes, here[UP], model, ready, at[UP_BIAS], room)
+        ready = lay_out_wide(thread, part + 7 * PART, sizes, here[DOWN], here[DOWN, INPUTS], room)
+        add_product(part + 8 * PART, sizes, here[DOWN], model, ready, at[DOWN_BIAS], room, x)
+    at = model.places[-1]
+    last_norm(parts + sizes[LAYERS] * PARTS * PART, sizes, norm_of(model, sizes, at[NORM_1], at[BIAS_1]), x)
+
+
+@compiled
+def norm_of(model: Any, sizes: Any, weight_at: Any, bias_at: Any) -> Any:
+    """What a norm of the stream is: its eps, weight and bias; the last two may be empty."""
+    size = sizes[HIDDEN]
+    return model.factors[EPS], part_of(model.vectors, weight_at, size), part_of(model.vectors, bias_at, size)
 
 
 @compiled
@@ -97,41 +95,37 @@ def some_rows(part: Any, count: Any, threads: Any) -> Any:
 
 
 @compiled
-def norm_and_lay_out(
-    thread: Any, part: Any, sizes: Any, factors: Any, norm: Any, matrix: Any, x: Any, wide: Any, left: Any, own: Any
-) -> Any:
+def norm_and_lay_out(thread: Any, part: Any, sizes: Any, norm: Any, matrix: Any, x: Any, room: Any) -> Any:
     """The stream, normed, as the left side of a product."""
-    tokens = sizes[TOKENS]
+    tokens, own = sizes[TOKENS], room.own
     if tokens <= FEW:
         mine = (own[1][thread], own[2][thread], own[3][thread])
         if fetch(part + PART) >= pieces_of(matrix[OUTPUTS] // 64, sizes[THREADS]):
             return mine  # too late to be of use
-        _norm_rows(sizes, factors, norm, matrix, x, 0, tokens, own[0][thread, :tokens], mine)
+        _norm_rows(sizes, norm, matrix, x, 0, tokens, own[0][thread, :tokens], mine)
         return mine
     low, high, pieces = some_rows(part, tokens, sizes[THREADS])
     while high:
-        _norm_rows(sizes, factors, norm, matrix, x, low, high, wide, left)
+        _norm_rows(sizes, norm, matrix, x, low, high, room.wide, room.left)
         done(part)
         low, high, pieces = some_rows(part, tokens, sizes[THREADS])
     wait(part, pieces)
-    return left
+    return room.left
 
 
 @compiled
-def _norm_rows(
-    sizes: Any, factors: Any, norm: Any, matrix: Any, x: Any, low: Any, high: Any, wide: Any, left: Any
-) -> Any:
+def _norm_rows(sizes: Any, norm: Any, matrix: Any, x: Any, low: Any, high: Any, wide: Any, left: Any) -> Any:
     hidden, inputs = sizes[HIDDEN], matrix[INPUTS]
     for m in range(low, high):
-        normed(sizes[NORM], x[m], hidden, factors[EPS], norm[0], norm[1], wide[m])
+        normed(sizes[NORM], x[m], hidden, norm[0], norm[1], norm[2], wide[m])
         wide[m, hidden:inputs] = np.float32(0)
     lay_out(matrix[KIND], wide[:, :inputs], low, high, matrix[GROUP], left)
 
 
 @compiled
-def lay_out_wide(thread: Any, part: Any, sizes: Any, matrix: Any, real: Any, wide: Any, left: Any, own: Any) -> Any:
-    """`wide`, of which so many columns are real, as the left side of a product."""
-    tokens, inputs = sizes[TOKENS], matrix[INPUTS]
+def lay_out_wide(thread: Any, part: Any, sizes: Any, matrix: Any, real: Any, room: Any) -> Any:
+    """`room.wide`, of which so many columns are real, as the left side of a product."""
+    tokens, inputs, wide, own = sizes[TOKENS], matrix[INPUTS], room.wide, room.own
     if tokens <= FEW:
         mine, copy = (own[1][thread], own[2][thread], own[3][thread]), own[0][thread, :tokens]
         if fetch(part + PART) >= pieces_of(matrix[OUTPUTS] // 64, sizes[THREADS]):
@@ -145,25 +139,23 @@ def lay_out_wide(thread: Any, part: Any, sizes: Any, matrix: Any, real: Any, wid
     while high:
         for m in range(low, high):
             wide[m, real:inputs] = np.float32(0)
-        lay_out(matrix[KIND], wide[:, :inputs], low, high, matrix[GROUP], left)
+        lay_out(matrix[KIND], wide[:, :inputs], low, high, matrix[GROUP], room.left)
         done(part)
         low, high, pieces = some_rows(part, tokens, sizes[THREADS])
     wait(part, pieces)
-    return left
+    return room.left
 
 
 @compiled
-def queries_keys_values(
-    part: Any, sizes: Any, matrix: Any, memory: Any, left: Any, at: Any, vectors: Any, work: Any
-) -> Any:
-    """The first product, to `work`."""
-    size = (sizes[HEADS] + 2 * sizes[GROUPS]) * sizes[HEAD]
-    bias = part_of(vectors, at[QKV_BIAS], size)
+def queries_keys_values(part: Any, sizes: Any, matrix: Any, model: Any, left: Any, bias_at: Any, room: Any) -> Any:
+    """The first product, to `room.work`."""
+    work, size = room.work, (sizes[HEADS] + 2 * sizes[GROUPS]) * sizes[HEAD]
+    bias = part_of(model.vectors, bias_at, size)
     pieces = pieces_of(matrix[OUTPUTS] // 64, sizes[THREADS])
     piece = take(part, pieces)
     while piece >= 0:
         low, high = share(matrix[OUTPUTS], 64, piece, pieces)
-        multiply(sizes[TILE], matrix, memory, sizes[TOKENS], left, low, high, work.ctypes.data, 4 * work.shape[1])
+        multiply(sizes[TILE], matrix, model.memory, sizes[TOKENS], left, low, high, work.ctypes.data, 4 * work.shape[1])
         add_bias(work, bias, low, min(high, size))
         done(part)
         piece = take(part, pieces)
@@ -171,13 +163,10 @@ def queries_keys_values(
 
 
 @compiled
-def attention(
-    thread: Any, part: Any, sizes: Any, factors: Any, layer: Any, at: Any, vectors: Any, rows: Any, work: Any,
-    wide: Any, kept: Any, turns: Any, scratch: Any,
-) -> Any:  # fmt: skip
-    """Keys and values of all new tokens are kept, and what they attend to stands in `wide`."""
+def attention(thread: Any, part: Any, sizes: Any, layer: Any, model: Any, rows: Any, room: Any) -> Any:
+    """Keys and values of all new tokens are kept, and what they attend to stands in `room.wide`."""
     groups = sizes[GROUPS]
-    where = addresses(thread, sizes, layer, work, wide, kept, turns, scratch)
+    where = addresses(thread, sizes, layer, room)
     pairs = rows.shape[0] * groups
     pieces = pieces_of(pairs, sizes[THREADS])
     piece = take(part, pieces)
@@ -186,11 +175,11 @@ def attention(
         for pair in range(low, high):
             row, group = row_of(rows, pair // groups), pair % groups
             if sizes[QK_NORM]:
-                norm_heads(sizes, factors, at, vectors, row, group, work)
+                norm_heads(sizes, model, layer, row, group, room.work)
             keep(sizes, row, group, where)
             if pair + 1 < high:
                 ask_for_kept(sizes, row_of(rows, (pair + 1) // groups), (pair + 1) % groups, where)
-            attend(sizes, factors[SCALE], row, group, where)
+            attend(sizes, model.factors[SCALE], row, group, where)
         done(part)
         piece = take(part, pieces)
     wait(part, pieces)
@@ -203,11 +192,9 @@ def row_of(rows: Any, number: Any) -> Any:
 
 
 @compiled
-def add_product(
-    part: Any, sizes: Any, matrix: Any, memory: Any, left: Any, bias_at: Any, vectors: Any, work: Any, x: Any
-) -> Any:
+def add_product(part: Any, sizes: Any, matrix: Any, model: Any, left: Any, bias_at: Any, room: Any, x: Any) -> Any:
     """x += product + bias."""
-    tokens, bias = sizes[TOKENS], part_of(vectors, bias_at, sizes[HIDDEN])
+    tokens, work, bias = sizes[TOKENS], room.work, part_of(model.vectors, bias_at, sizes[HIDDEN])
     pieces = pieces_of(matrix[OUTPUTS] // 64, sizes[THREADS])
     piece = take(part, pieces)
     while piece >= 0:
@@ -215,7 +202,7 @@ def add_product(
         strip = strip_of(tokens)
         for low in range(first, last, strip):
             high = min(last, low + strip)
-            multiply(sizes[TILE], matrix, memory, tokens, left, low, high, work.ctypes.data, 4 * work.shape[1])
+            multiply(sizes[TILE], matrix, model.memory, tokens, left, low, high, work.ctypes.data, 4 * work.shape[1])
             high = min(high, sizes[HIDDEN])
             add_bias(x, bias, low, high)
             for m in range(tokens):
@@ -227,11 +214,9 @@ def add_product(
 
 
 @compiled
-def feed_forward(
-    part: Any, sizes: Any, matrix: Any, memory: Any, left: Any, bias_at: Any, vectors: Any, work: Any, wide: Any
-) -> Any:
-    """The hidden layer, to `wide`."""
-    bias = part_of(vectors, bias_at, matrix[OUTPUTS])
+def feed_forward(part: Any, sizes: Any, matrix: Any, model: Any, left: Any, bias_at: Any, room: Any) -> Any:
+    """The hidden layer, to `room.wide`."""
+    work, wide, bias = room.work, room.wide, part_of(model.vectors, bias_at, matrix[OUTPUTS])
     pieces = pieces_of(matrix[OUTPUTS] // 64, sizes[THREADS])
     piece = take(part, pieces)
     while piece >= 0:
@@ -239,7 +224,9 @@ def feed_forward(
         strip = strip_of(sizes[TOKENS])
         for low in range(first, last, strip):
             high = min(last, low + strip)
-            multiply(sizes[TILE], matrix, memory, sizes[TOKENS], left, low, high, work.ctypes.data, 4 * work.shape[1])
+            multiply(
+                sizes[TILE], matrix, model.memory, sizes[TOKENS], left, low, high, work.ctypes.data, 4 * work.shape[1]
+            )
             add_bias(work, bias, low, high)
             for m in range(sizes[TOKENS]):
                 out = wide[m, low // 2 : high // 2] if sizes[GATED] else wide[m, low:high]
@@ -256,12 +243,12 @@ def strip_of(tokens: Any) -> Any:
 
 
 @compiled
-def last_norm(part: Any, sizes: Any, factors: Any, norm: Any, x: Any) -> Any:
+def last_norm(part: Any, sizes: Any, norm: Any, x: Any) -> Any:
     """The stream, normed in place."""
     low, high, pieces = some_rows(part, sizes[TOKENS], sizes[THREADS])
     while high:
         for m in range(low, high):
-            normed(sizes[NORM], x[m], sizes[HIDDEN], factors[EPS], norm[0], norm[1], x[m])
+            normed(sizes[NORM], x[m], sizes[HIDDEN], norm[0], norm[1], norm[2], x[m])
         done(part)
         low, high, pieces = some_rows(part, sizes[TOKENS], sizes[THREADS])
     wait(part, pieces)
