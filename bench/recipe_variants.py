@@ -14,7 +14,7 @@ from yuyan.corpus.augment import Augmentation, Delete, Replace, Swap, TokenDropo
 from yuyan.models.presets import Custom, Gpt
 from yuyan.nn.ffn import Mlp
 from yuyan.nn.initialise import Initialisation
-from yuyan.nn.norm import LayerNorm
+from yuyan.nn.norm import LayerNorm, RMSNorm
 from yuyan.nn.position import Learned
 from yuyan.train import AdamW, Cosine, Muon, WarmupStableDecay
 
@@ -98,6 +98,15 @@ def mlp(activation: str) -> Variant:
     )
 
 
+def starcoder2(norm: Any) -> Variant:
+    """StarCoder2's block (Lozhkov et al. 2024) and, with RMSNorm, Arcee's: GELU without a gate, no norm on queries and keys."""
+
+    def ffn(old: Any) -> Mlp:
+        return Mlp(intermediate_size=old.ffn.intermediate_size * 3 // 2, activation="gelu_tanh", bias=False)
+
+    return stack(norm=norm, ffn=ffn, heads=lambda old: old.heads.model_copy(update={"qk_norm": None}))
+
+
 def muon(**changes: Any) -> Variant:
     """Other settings of Muon, AdamW's as they were."""
 
@@ -162,6 +171,9 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
     "wide": ("1.4 of the width", width(1.4)),
     "relu2": ("squared ReLU instead of SwiGLU", mlp("relu2")),
     "gelu": ("GELU instead of SwiGLU", mlp("gelu")),
+    "gelu-tanh": ("GELU by tanh instead of SwiGLU", mlp("gelu_tanh")),
+    "arcee": ("GELU by tanh instead of SwiGLU, no norm on queries and keys", starcoder2(RMSNorm())),
+    "starcoder2": ("the same with LayerNorm", starcoder2(LayerNorm())),
     "no-qk-norm": (
         "no norm on queries and keys",
         stack(heads=lambda old: old.heads.model_copy(update={"qk_norm": None})),
@@ -169,6 +181,10 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
     "layer-norm": ("LayerNorm instead of RMSNorm", stack(norm=LayerNorm())),
     "learned": ("learned instead of rotary positions", stack(position=Learned(max_position_embeddings=256))),
     "start-gpt2": ("GPT-2's first weights", gpt(initialisation=Initialisation())),
+    "start-small": (
+        "small first weights, projections into the stream zero",
+        gpt(initialisation=Initialisation(std=0.02, embedding_std=0.02, zero_output=True)),
+    ),
     "untied": ("a table of its own for the scores", gpt(tied=False)),
     "decay-weak": ("weight decay 0.01", optimizer(weight_decay=0.01)),
     "decay-strong": ("weight decay 1", optimizer(weight_decay=1.0)),
@@ -199,7 +215,7 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
 }
 
 NUMBERS_ONLY = frozenset(
-    {"lr-half", "lr-double", "cosine", "decay-short", "decay-long", "start-gpt2", "decay-weak", "decay-strong",
+    {"lr-half", "lr-double", "cosine", "decay-short", "decay-long", "start-gpt2", "start-small", "decay-weak", "decay-strong",
      "muon-double", "muon-half"}
 )  # fmt: skip
 """Those whose step does the same work as the default's, only with other numbers: its pace is theirs."""

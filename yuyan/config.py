@@ -74,10 +74,27 @@ def build(cls: type[C], data: object, origin: Mapping[str, str] | None = None, w
     """Make a `cls` from plain data (what JSON can say). Raises ConfigError with every mistake, one a line."""
     try:
         # JSON mode: strict about types, yet a list is a tuple and a text is a path.
-        return cls.model_validate_json(json.dumps(data), strict=True)
+        return cls.model_validate_json(json.dumps(_with_kinds(cls, data)), strict=True)
     except ValidationError as error:
         lines = [_explain(cls, data, detail, origin or {}, where) for detail in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _with_kinds(cls: type[BaseModel], data: object) -> object:
+    """`data` with a `kind` in each section that has none: that of the section's default, if it has one."""
+    if not isinstance(data, Mapping):
+        return data
+    filled = dict(data)
+    for name, field in cls.model_fields.items():
+        section, default = filled.get(name), field.default
+        if not isinstance(section, Mapping):
+            continue
+        models = [m for m in _members(field.annotation) if isinstance(m, type) and issubclass(m, BaseModel)]
+        if "kind" not in section and len(models) > 1 and isinstance(default, BaseModel) and _kind(type(default)):
+            section = {"kind": _kind(type(default)), **section}
+        chosen = next((m for m in models if len(models) == 1 or _kind(m) == section.get("kind")), None)
+        filled[name] = section if chosen is None else _with_kinds(chosen, section)
+    return filled
 
 
 @contextmanager
@@ -216,7 +233,12 @@ def _explain(
     path = ".".join(keys) or "config"
     found, kind = error.get("input"), error["type"]
     if kind == "extra_forbidden":
-        said = f"unknown key{did_you_mean(keys[-1], owner)}"
+        section: object = data
+        for key in keys[:-1]:
+            section = _item(section, key)
+        assumed = "kind" in owner and isinstance(section, Mapping) and "kind" not in section
+        of = f" of kind {error['loc'][-2]}, the default" if assumed and len(keys) > 1 else ""
+        said = f"unknown key{of}{did_you_mean(keys[-1], owner)}"
     elif kind == "missing":
         said = "required, and not given"
     elif kind == "union_tag_not_found" and kinds:
@@ -232,15 +254,23 @@ def _explain(
         expected = str(error.get("ctx", {}).get("expected", ""))
         known = [k.strip(" '") for k in re.split(r",| or ", expected)]
         said = f"expected {expected}; got {found!r}{did_you_mean(str(found), known)}"
+    elif kind == "dict_type" and kinds and isinstance(found, str):
+        path, keys = f"{path}.kind", [*keys, "kind"]
+        said = f"is chosen so: {path}={found}{did_you_mean(found, kinds) if found not in kinds else ''}"
     else:
-        said = f"{error['msg'][0].lower()}{error['msg'][1:].removeprefix('Value error, ')}; got {found!r}"
-        said = said.removeprefix("value error, ")
+        said = f"{error['msg'][0].lower()}{error['msg'][1:]}".removeprefix("value error, ")
+        if kind == "tuple_type":
+            said += f"; write [{json.dumps(found, ensure_ascii=False)}]"
+        elif kind != "value_error" or not isinstance(found, Mapping):  # what a whole section refuses, it says itself
+            said += f"; got {found!r}"
     return f"{_origin(keys, origin, where)}{path}: {said}"
 
 
 def _origin(keys: Sequence[str], origin: Mapping[str, str], where: str | None) -> str:
     for length in range(len(keys), 0, -1):
-        if place := origin.get(".".join(keys[:length])):
+        key = ".".join(keys[:length])
+        below = (place for name, place in origin.items() if name.startswith(f"{key}."))
+        if place := origin.get(key) or next(below, None):
             return f"{place}: "
     return f"{where}: " if where else ""
 

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toy_runs import TRAIN, Toy, advance, begin, command, differences, plain, toy_corpus
+from toy_runs import CONFIG, TRAIN, Toy, advance, begin, command, differences, plain, toy_corpus
 
+from yuyan.commands.runlog import RunLog
 from yuyan.commands.session import Session
+from yuyan.commands.watch import Watch
 from yuyan.corpus import Batches
 from yuyan.corpus.batch import DataHangs
 from yuyan.objectives import Batch, Loss
@@ -138,6 +140,7 @@ class Broken:
     """Rows of which number 20 raises, or never comes."""
 
     length = 8
+    batch = None
 
     def __init__(self, release: threading.Event | None = None):
         self.release = release
@@ -200,3 +203,31 @@ def test_only_the_process_that_writes_says_what_is_good() -> None:
     assert "step 3" not in Session.last_good(session)  # type: ignore[arg-type]
     session.leads, session.folder = True, Path("runs/mine")
     assert "The state of step 3 is good" in Session.last_good(session)  # type: ignore[arg-type]
+
+
+def test_a_resumed_run_compares_with_the_losses_that_were_compared_with_before(toy: Toy, tmp_path: Path) -> None:
+    """Those that stood out are not among them."""
+    state, log = begin(toy), RunLog(tmp_path)
+    live = Spikes(6.0)
+    for number in range(200):
+        loss = 50.0 if number >= 70 else 3.0 + 0.01 * (number % 7)
+        found = live.see(loss)
+        log.write({"step": number, "loss": loss} | ({} if found is None else {"spike": found}))
+    watch = Watch(tmp_path, state.batches, toy.tokenizer, log, 6.0)  # type: ignore[arg-type]
+    updates = watch.updates(state, PlainStep(Plan(steps=1), WarmupStableDecay()))
+    next(updates)
+    assert watch.spikes is not None
+    assert live.see(50.0) == watch.spikes.see(50.0)
+    assert live.see(50.0) is not None
+
+
+def test_a_run_that_never_gave_a_number_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lost = ("train.steps=3", "train.optimizer={kind: sgd, lr: 1.0e+20}")
+    assert command(*TRAIN, *lost, "--out", str(tmp_path / "run")) == 1
+    assert "no look at the validation text gave a number, so no model was kept" in capsys.readouterr().err
+
+
+def test_blocks_that_are_not_there_cannot_be_computed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lstm = ("train", str(CONFIG).replace("gpt", "lstm"), "train.steps=1", "train.context=16")
+    assert command(*lstm, "train.activation_checkpointing=true", "--out", str(tmp_path / "run")) == 2
+    assert "train.activation_checkpointing: for attention blocks, and this network has none" in capsys.readouterr().err

@@ -170,8 +170,14 @@ def test_a_teacher_that_changed_is_noticed(places: dict[str, str], tmp_path: Pat
         ("next_token", "objective.kind=preference", r"learns from records, not from texts: add data.records=\{\}"),
         ("contrastive", "objective={kind: masked_token}", "needs a mask token"),
         ("preference", "data.records.too_long=error", "are longer than train.context=32 .the longest has"),
-        ("masked_token", "train.context=500", "the model has positions for 128"),
+        ("masked_token", "model.max_position_embeddings=20", "the model has positions for 20"),
         ("distil", "objective.teacher=null", "objective.teacher: required"),
+        ("distil", "objective.base.cross_entropy.label_smoothing=0.1", "probabilities are compared as they are"),
+        (
+            "contrastive",
+            "train.micro_tokens=32",
+            "compares the rows of one forward pass with each other, and there is only",
+        ),
     ],
 )
 def test_misfits_are_refused_before_anything_is_done(

@@ -13,9 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from yuyan.corpus import Batches, Packed, Shards, Stream, write_shards
+from yuyan.corpus import Batches, Packed, Shards, write_shards
+from yuyan.corpus.by_length import ByLength
+from yuyan.corpus.continued import Continued
+from yuyan.errors import InputError
 from yuyan.text.document import Document
 from yuyan.tokens import train_tokenizer
+from yuyan.tokens.special import Special
 from yuyan.tokens.train import CharConfig
 
 LENGTH = 16
@@ -28,17 +32,15 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
     return write_shards(documents, train_tokenizer(texts, CharConfig()), tmp_path_factory.mktemp("corpus") / "shards")
 
 
-KINDS = ["packed", "weighted", "one document", "stream"]
+KINDS = ["packed", "weighted", "one document"]
 
 
 @pytest.fixture(params=KINDS)
-def rows(request: pytest.FixtureRequest, shards: Shards, tmp_path: Path) -> Packed | Stream:
+def rows(request: pytest.FixtureRequest, shards: Shards, tmp_path: Path) -> Packed:
     return made(request.param, shards, seed=5)
 
 
-def made(kind: str, shards: Shards, seed: int) -> Packed | Stream:
-    if kind == "stream":
-        return Stream(shards.flat, LENGTH, seed=seed)
+def made(kind: str, shards: Shards, seed: int) -> Packed:
     if kind == "weighted":
         weights = np.linspace(0.2, 1.8, len(shards))
         return Packed(shards, LENGTH, seed=seed, bos=1000, eos=1001, weights=weights)
@@ -64,7 +66,7 @@ def updates(batches: Batches, count: int) -> list[torch.Tensor]:
     return found
 
 
-def test_each_row_comes_exactly_once_an_epoch(rows: Packed | Stream) -> None:
+def test_each_row_comes_exactly_once_an_epoch(rows: Packed) -> None:
     batch_rows = 7
     count = -(-2 * len(rows) // batch_rows)
     seen = torch.cat(updates(Batches(rows, batch_rows=batch_rows, seed=5), count)).numpy()
@@ -85,7 +87,7 @@ def test_order_differs_by_epoch_and_seed_and_not_otherwise(shards: Shards, kind:
     assert len(different) == 16
 
 
-def test_a_row_does_not_depend_on_what_was_read_before(rows: Packed | Stream) -> None:
+def test_a_row_does_not_depend_on_what_was_read_before(rows: Packed) -> None:
     wanted = [(epoch, index) for epoch in (2, 0, 1) for index in (0, len(rows) - 1, len(rows) // 2)]
     once = [rows.row(*at).tolist() for at in wanted]
     again = [rows.row(*at).tolist() for at in reversed(wanted)]
@@ -94,9 +96,7 @@ def test_a_row_does_not_depend_on_what_was_read_before(rows: Packed | Stream) ->
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 6])
 @pytest.mark.parametrize("micro_rows", [1, 2, 5, None])
-def test_the_ranks_together_are_the_single_process(
-    rows: Packed | Stream, world_size: int, micro_rows: int | None
-) -> None:
+def test_the_ranks_together_are_the_single_process(rows: Packed, world_size: int, micro_rows: int | None) -> None:
     alone = updates(Batches(rows, batch_rows=6, seed=5), 12)
     parts = [
         updates(Batches(rows, batch_rows=6, micro_rows=micro_rows, seed=5, rank=rank, world_size=world_size), 12)
@@ -106,7 +106,7 @@ def test_the_ranks_together_are_the_single_process(
 
 
 @pytest.mark.parametrize("position", [0, 1, 5, 11, 30])
-def test_going_on_anywhere_continues_identically(rows: Packed | Stream, position: int) -> None:
+def test_going_on_anywhere_continues_identically(rows: Packed, position: int) -> None:
     whole = updates(Batches(rows, batch_rows=6, seed=5), position + 8)
     first = Batches(rows, batch_rows=6, seed=5)
     updates(first, position)
@@ -123,7 +123,7 @@ def test_going_on_anywhere_continues_identically(rows: Packed | Stream, position
         assert all(torch.equal(a, b) for a, b in zip(together, whole[position:], strict=True))
 
 
-def test_another_batch_size_reads_the_same_rows_in_the_same_order(rows: Packed | Stream) -> None:
+def test_another_batch_size_reads_the_same_rows_in_the_same_order(rows: Packed) -> None:
     first = Batches(rows, batch_rows=6, seed=5)
     start = updates(first, 3)
     second = Batches(rows, batch_rows=4, seed=5)
@@ -132,13 +132,29 @@ def test_another_batch_size_reads_the_same_rows_in_the_same_order(rows: Packed |
     assert torch.equal(both, torch.cat(updates(Batches(rows, batch_rows=6, seed=5), 9)))
 
 
+@pytest.mark.parametrize("kind", ["by length", "continued"])
+def test_an_order_made_for_a_batch_goes_on_with_that_batch_only(kind: str, shards: Shards) -> None:
+    """Rows would be read twice, others never."""
+
+    def batches(rows: int) -> Batches:
+        if kind == "by length":
+            return Batches(ByLength(range(100), [1] * 100, rows, 9, seed=0), batch_rows=rows, seed=5)
+        special = Special(bos=1000, eos=1001)
+        return Batches(Continued(shards, LENGTH, rows, seed=5, special=special), batch_rows=rows, seed=5)
+
+    with pytest.raises(InputError, match=r"train\.batch_tokens: 4 rows an update there, 2 here"):
+        batches(2).load_state_dict(batches(4).state_dict())
+    batches(4).load_state_dict(batches(4).state_dict())
+
+
 SCRIPT = """
 import sys, hashlib, itertools
 from pathlib import Path
 from yuyan.corpus import *
 shards = Shards.open(Path(sys.argv[1]))
 digest = hashlib.sha256()
-for rows in (Packed(shards, 16, seed=1, bos=1000, eos=1001), Stream(shards.flat, 16, seed=1)):
+for length in (16, 7):
+    rows = Packed(shards, length, seed=1, bos=1000, eos=1001)
     iterator = iter(Batches(rows, batch_rows=5, micro_rows=2, seed=1,
                             example=lambda row, random: {"x": row, "r": random.integers(0, 1 << 62, 3)}))
     for update in itertools.islice(iterator, 40):

@@ -56,6 +56,12 @@ def test_overrides_win_and_say_so(tmp_path: Path) -> None:
     assert loaded.config.model == Large()
 
 
+def test_a_section_without_a_kind_is_of_the_kind_that_is_the_default(tmp_path: Path) -> None:
+    assert load_config(Outer, write(tmp_path, "seed: 1\n"), ["model.rate=0.5"]).config.model == Small(rate=0.5)
+    with pytest.raises(ConfigError, match=r"^command line: model\.dept: unknown key of kind small, the default"):
+        load_config(Outer, write(tmp_path, "seed: 1\n"), ["model.dept=3"])
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -67,7 +73,9 @@ def test_overrides_win_and_say_so(tmp_path: Path) -> None:
         ("seed: 1.5\n", "got 1.5"),
         ("train: 3\n", "train: "),
         ("model: {kind: lage}\n", "model.kind: expected one of small, large; got 'lage'; did you mean 'large'?"),
-        ("model: {depth: 3}\n", "model.kind: expected one of small, large; none is given"),
+        ("model: {depth: 3}\n", "model.depth: unknown key of kind small, the default; known: kind, rate, sizes"),
+        ("model: large\n", "c.yaml:1: model.kind: is chosen so: model.kind=large"),
+        ("model: lage\n", "model.kind: is chosen so: model.kind=lage; did you mean 'large'?"),
         ("model:\n  kind: large\n  dept: 3\n", "c.yaml:3: model.dept: unknown key; did you mean 'depth'?"),
         ("model: {kind: large, depth: 0}\n", "model.depth: input should be greater than or equal to 1; got 0"),
         ("optional: {lrr: 1}\n", "optional.lrr: unknown key; did you mean 'lr'?"),

@@ -27,6 +27,8 @@ AnyCorpus = Corpus | RecordCorpus | TaskCorpus
 def batches_for(config: RunConfig, corpus: AnyCorpus, objective: Objective, world: World) -> Batches:
     """The batches of a run, as far as this process takes part in them. Raises InputError."""
     settings = config.train
+    if settings.carry_state and config.data.sampling is not None:
+        raise ConfigError("train.carry_state: not with data.sampling, which draws documents anew")
     try:
         if settings.carry_state and isinstance(corpus, Corpus):
             rows: Rows | None = corpus.continued(settings.context, settings.batch_rows, config.seed)

@@ -18,7 +18,7 @@ from yuyan.corpus import Packed, Shards, write_shards
 from yuyan.corpus.continued import Continued
 from yuyan.corpus.pack import packed_rows
 from yuyan.corpus.weight import ByQuality, Weights, backed_off, weights_of
-from yuyan.errors import CheckpointCorrupt, DataError, InputError
+from yuyan.errors import CheckpointCorrupt, DataError
 from yuyan.store import MANIFEST, remove_leftovers, write_atomically
 from yuyan.text import Prepared, open_prepared, prepare
 from yuyan.text.quality import quality_score
@@ -77,8 +77,7 @@ class Corpus:
 
     def continued(self, length: int, tracks: int, seed: int) -> Continued:
         """Rows of the training part in the order of the text, on so many tracks. Raises InputError as `rows`."""
-        if self.weights is not None:
-            raise InputError("train.carry_state: not with data.sampling, which draws documents anew")
+        assert self.weights is None, "documents are drawn anew"
         return Continued(self.train, length, tracks, seed=seed, special=self.tokenizer.special)
 
     def describe(self) -> str:

@@ -35,7 +35,8 @@ def most_rows(
 ) -> int | None:
     """How many rows of one forward pass fit into memory, with the built `model` already in it; None if nobody knows.
 
-    A row has so many `texts`. The processes of `world` on this machine share what is free equally, each with a whole network of its own.
+    A row has so many `texts`. The processes of `world` on this machine share what is free equally, each with a whole network of its own;
+    all are told what fits where there is least.
     Raises ConfigError, naming the keys to change, if not one does, or fewer than the config asks for.
     """
     world = world or World()
@@ -53,12 +54,14 @@ def most_rows(
         fits //= 2
     line = f"memory: about {human_size(needed.total)} needed, {human_size(needed.activations)} of it for a forward pass of {wanted} rows; {human_size(room)} free"
     if not fits:
-        more = "" if settings.activation_checkpointing else "train.activation_checkpointing=true, "
+        more = (
+            "" if settings.activation_checkpointing or not blocks_of(model) else "train.activation_checkpointing=true, "
+        )
         raise ConfigError(f"{line}. Try {more}a smaller train.context, or a smaller model")
     if fits < wanted and settings.micro_tokens != "auto":
         raise ConfigError(f"{line}. train.micro_tokens={fits * settings.context} fits")
     say(line)
-    return fits
+    return min(int(each) for each in world.gather(torch.tensor(fits)))
 
 
 def _needed(model: nn.Module, settings: TrainConfig, dtype: torch.dtype, rows: int) -> TrainingMemory:
@@ -102,16 +105,33 @@ def choose_threads(settings: TrainConfig, folder: Path, learner: Learner, batche
 def choose_micro_rows(
     settings: TrainConfig, folder: Path, learner: Learner, batches: Batches, world: World, most: int | None
 ) -> None:
-    """For `auto`: as many rows as are fastest, of those that fit; written down, as threads are. Several processes take
-    what fits."""
-    if settings.micro_tokens != "auto":
-        return
-    share = batches.batch_rows // world.size
-    rows = noted(folder).get("micro_rows", {}).get("chosen")
-    if rows is None and world.size == 1:
-        rows, seconds = fastest_rows(learner, batches.sample, sizes(share, most))
-        note(folder, micro_rows={"chosen": rows, "seconds_a_row": {str(n): round(s, 6) for n, s in seconds.items()}})
-    batches.micro_rows = min(share, rows or most or share)
+    """For `auto`: as many rows as are fastest, of those that fit; written down, as threads are. Several processes, and an
+    objective that compares the rows of a forward pass, take what fits.
+
+    Raises ConfigError where there is nothing to compare.
+    """
+    share, compares = batches.batch_rows // world.size, not learner.objective.independent
+    if settings.micro_tokens == "auto":
+        rows = noted(folder).get("micro_rows", {}).get("chosen")
+        if rows is None and world.size == 1 and not compares:
+            rows, seconds = fastest_rows(learner, batches.sample, sizes(share, most))
+            note(
+                folder, micro_rows={"chosen": rows, "seconds_a_row": {str(n): round(s, 6) for n, s in seconds.items()}}
+            )
+        batches.micro_rows = min(share, rows or most or share)
+    if compares:
+        _check_compared(batches.micro_rows, share, settings)
+
+
+def _check_compared(rows: int, share: int, settings: TrainConfig) -> None:
+    keys = f"train.batch_tokens (now {settings.batch_tokens}) and train.micro_tokens (now {settings.micro_tokens})"
+    if rows < 2:
+        raise ConfigError(
+            f"{keys}: the objective compares the rows of one forward pass with each other, and there is only one; "
+            f"give each process at least {2 * settings.context} of both"
+        )
+    if rows < share:
+        warn(f"{keys}: each row is compared with the {rows} of its forward pass, not with the {share} of the update")
 
 
 def choose_compiled(settings: TrainConfig, folder: Path, learner: Learner, batches: Batches, world: World) -> None:

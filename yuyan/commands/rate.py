@@ -6,6 +6,7 @@ stays level over many rates before it rises; of those, the lowest is suggested. 
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 import tempfile
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +22,13 @@ from yuyan.commands.interrupt import stop_on_signal
 from yuyan.commands.run import RUNS, RunConfig, create_run, read_run_config
 from yuyan.commands.session import Session
 from yuyan.commands.train import settle
-from yuyan.config import to_yaml
+from yuyan.config import flatten, to_yaml
 from yuyan.console import progress, say
 from yuyan.errors import InputError, Interrupted
 from yuyan.evaluate.study import rate_page
 from yuyan.evaluate.terminal import curve
 from yuyan.store import write_text
-from yuyan.train import Diverged, PlainStep, Plan, train
+from yuyan.train import Diverged, Muon, OptimizerConfig, PlainStep, Plan, train
 from yuyan.train.device import choose_device
 from yuyan.train.world import World
 
@@ -34,6 +36,7 @@ SPAN = 300.0  # times below and above the config's own rate
 WINDOW = 0.03  # of the steps: the deviation of the bell by which losses are averaged
 LOST = 1.25  # times the loss at the start: the end of the search
 NEARLY = 0.05  # of what was won at the best rate may be missing at the suggested one
+LAG = 8  # steps until a loss shows what a rate does: where it was best, the rates had risen past what made it so
 FEWEST = 20
 RECENT = 5
 
@@ -71,12 +74,13 @@ def rate_command(
 ) -> Found:
     """Find a rate for the config in `place`, draw the curve, say what to write. Raises InputError, Interrupted."""
     config = read_run_config(place, overrides)
-    rate = config.train.optimizer.lr
-    low, high = low or rate / SPAN, high or rate * SPAN
-    if not low < high:
-        raise InputError(f"--low {low:g} is not below --high {high:g}")
+    for option, value in (("--low", low), ("--high", high)):
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"{option} {value:g}: a learning rate is a number above 0")
+    if low is not None and high is not None:
+        _check_ascending(low, high)
     with tempfile.TemporaryDirectory(prefix="yuyan-lr-") as temporary:
-        rates, losses, language = _tried(config, Path(temporary) / "run", steps, low, high)
+        config, rates, losses, language = _tried(config, Path(temporary) / "run", steps, low, high)
     if len(rates) < FEWEST:
         raise InputError(
             f"the loss was lost after {len(rates)} steps, at a rate of {rates[-1]:.1e}; give a lower --low"
@@ -86,31 +90,50 @@ def rate_command(
     page = out or RUNS / f"{config.name}-lr.html"
     write_text(page, rate_page({
         "title": config.name, "rates": rates, "losses": losses, "smoothed": smoothed, "suggestion": found.suggestion,
-        "rate": rate, "steps": len(rates), "config": to_yaml(config),
+        "rate": config.train.optimizer.lr, "steps": len(rates), "config": to_yaml(config),
     }, language))  # fmt: skip
     _show(found, config, page)
-    command = shlex.join(["yuyan", "train", str(place), *overrides, f"train.optimizer.lr={found.suggestion:g}"])
-    say(f"now try:\n  {command}")
+    chosen = flatten({"train": {"optimizer": settings_of(config.train.optimizer, found.suggestion)}})
+    command = ["yuyan", "train", str(place), *overrides, *(f"{key}={value}" for key, value in chosen.items())]
+    say(f"now try:\n  {shlex.join(command)}")
     return found
 
 
+def settings_of(optimizer: OptimizerConfig, rate: float) -> dict[str, Any]:
+    """What to write for a rate; the AdamW beside Muon was tried with its own rate, as many times the config's."""
+    settings: dict[str, Any] = {"kind": optimizer.kind, "lr": rate}
+    if isinstance(optimizer, Muon):
+        settings["rest"] = {"lr": float(f"{optimizer.rest.lr * rate / optimizer.lr:.2g}")}
+    return settings
+
+
+def _check_ascending(low: float, high: float) -> None:
+    if not low < high:
+        raise InputError(f"--low {low:g} is not below --high {high:g}")
+
+
 def _tried(
-    config: RunConfig, folder: Path, steps: int, low: float, high: float
-) -> tuple[list[float], list[float], str]:
-    """Rates, their losses, and the language of the text."""
-    settings = config.train
-    changed = settings.model_copy(update={"steps": steps, "budget": None, "average": None})
-    config = config.model_copy(update={"train": changed})
+    config: RunConfig, folder: Path, steps: int, low: float | None, high: float | None
+) -> tuple[RunConfig, list[float], list[float], str]:
+    """The config with nothing left open, rates, their losses, and the language of the text."""
     create_run(config, folder)
     config, corpus = settle(config, folder)
+    length = {"steps": steps, "epochs": None, "budget": None, "average": None}
+    config = config.model_copy(update={"train": config.train.model_copy(update=length)})
+    settings, rate = config.train, config.train.optimizer.lr
+    low, high = rate / SPAN if low is None else low, rate * SPAN if high is None else high
+    _check_ascending(low, high)
     session = Session(config, folder, corpus, World(choose_device(settings.device)))
     session.choose_threads()
-    rate = config.train.optimizer.lr
+    session.settle_steps()
     step = PlainStep(
         Plan(steps=steps), Rising(low / rate, high / rate), clip=settings.clip, penalty=settings.penalty  # type: ignore[arg-type]
     )  # fmt: skip
     rates, losses = list[float](), list[float]()
-    with closing(session.saver), stop_on_signal() as stop, progress("looking for a learning rate", steps) as bar:
+    with (
+        closing(session.log), closing(session.saver), stop_on_signal() as stop,
+        progress("looking for a learning rate", steps) as bar,
+    ):  # fmt: skip
         try:
             for update in train(session.state, session.batches, step):
                 if stop:
@@ -124,7 +147,7 @@ def _tried(
                     break
         except Diverged:
             pass
-    return rates, losses, corpus.language
+    return config, rates, losses, corpus.language
 
 
 def smooth(losses: Sequence[float]) -> list[float]:
@@ -136,15 +159,17 @@ def smooth(losses: Sequence[float]) -> list[float]:
 
 
 def suggest(rates: Sequence[float], smoothed: Sequence[float]) -> float:
-    """The lowest rate at which nearly all was won that any rate won, to two digits."""
+    """The lowest rate to which nearly all is owed that any rate won, to two digits."""
     enough = min(smoothed) + NEARLY * (smoothed[0] - min(smoothed))
-    return float(f"{next(rate for rate, loss in zip(rates, smoothed, strict=True) if loss <= enough):.1e}")
+    there = next(number for number, loss in enumerate(smoothed) if loss <= enough)
+    return float(f"{rates[max(0, there - LAG)]:.1e}")
 
 
 def _show(found: Found, config: RunConfig, page: Path) -> None:
     say(f"loss over learning rate, {found.rates[0]:.1e} to {found.rates[-1]:.1e}:")
     for line in curve([math.log10(rate) for rate in found.rates], found.smoothed):
         say(line)
-    say(f"suggested: {found.suggestion:g} (the config says {config.train.optimizer.lr:g}); drawn in {page}")
+    say(f"suggested: {found.suggestion:g} (the config says {config.train.optimizer.lr:.2g}); drawn in {page}")
     say("write this, and keep the other keys as they are:")
-    say(f"  train:\n    optimizer: {{kind: {config.train.optimizer.kind}, lr: {found.suggestion:.1e}}}")
+    chosen = json.dumps(settings_of(config.train.optimizer, found.suggestion)).replace('"', "")
+    say(f"  train:\n    optimizer: {chosen}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from yuyan.commands.pace import product_speed
@@ -56,11 +57,9 @@ def vocabulary_for(prepared: Prepared) -> BytePairConfig:
             for character in document.text:
                 if character > "\u2e7f":  # scripts whose characters are worth a token each
                     characters[character] = characters.get(character, 0) + 1
-    counts, covered = sorted(characters.values(), reverse=True), 0
-    common = 0
-    while common < len(counts) and covered < 0.98 * sum(counts):
-        covered += counts[common]
-        common += 1
+    counts = sorted(characters.values(), reverse=True)
+    covered = np.cumsum(counts)
+    common = int(np.searchsorted(covered, 0.98 * covered[-1])) + 1 if counts else 0
     base = min(8192, max(512, 2 ** round(math.log2(max(size, 1) / 700))))
     return BytePairConfig(vocab_size=-(-(base + common) // 64) * 64)
 

@@ -31,7 +31,7 @@ from yuyan.commands.validation import better, measure_for
 from yuyan.commands.watch import Watch
 from yuyan.commands.work import works_of
 from yuyan.console import Task, say, warn
-from yuyan.errors import CheckpointCorrupt, Interrupted, StorageError
+from yuyan.errors import CheckpointCorrupt, ConfigError, Interrupted, StorageError
 from yuyan.evaluate.wording import MEASURES, terminal_name
 from yuyan.models.presets import Embedded, readable_context
 from yuyan.objectives import Objective, Preference
@@ -42,7 +42,7 @@ from yuyan.store import (
     publish_folder,
 )
 from yuyan.tasks.language_model import LanguageModel
-from yuyan.train import CLOCKS, Average, Learner, PlainStep, State, Update, parameter_kinds, resolve
+from yuyan.train import CLOCKS, Average, Diverged, Learner, PlainStep, State, Update, parameter_kinds, resolve
 from yuyan.train.allocator import give_back_pages
 from yuyan.train.checkpoint import Saver, Snapshot
 from yuyan.train.device import CPU
@@ -87,8 +87,10 @@ class Session:
         self.exact = Exact(self.model)
         learner = Learner(self.model, self.objective).to(world.device)
         kinds = parameter_kinds(learner)
-        if config.train.activation_checkpointing:
-            recompute_blocks(learner)
+        if config.train.activation_checkpointing and not recompute_blocks(learner):
+            raise ConfigError(
+                "train.activation_checkpointing: for attention blocks, and this network has none; leave it away"
+            )
         weights = config.train.parallel.place(learner, self.dtype, world)
         optimizer = config.train.optimizer.build(weights.masters, kinds)
         self.batches = batches_for(config, corpus, self.objective, world)
@@ -131,6 +133,13 @@ class Session:
         torch.manual_seed(self.config.seed + self.world.rank)  # from here on each process draws its own dropout
         choose_threads(self.config.train, self.folder, self.state.learner, self.batches, self.world)
 
+    def settle_steps(self) -> None:
+        """How a step is computed: its micro-batches, compiled or not; from here on a state is carried."""
+        settings, learner = self.config.train, self.state.learner
+        choose_micro_rows(settings, self.folder, learner, self.batches, self.world, self.most_rows)
+        choose_compiled(settings, self.folder, learner, self.batches, self.world)
+        kept(self.model).carried = self.state.carried  # not before: trial passes leave no trace in it
+
     # ------------------------------------------------------------ between updates
 
     def run(self, bar: Task, stop: StopRequest) -> None:
@@ -140,17 +149,15 @@ class Session:
             self.plan, settings.schedule, clip=settings.clip, penalty=settings.penalty, clock=CLOCKS[settings.clock],
             world=self.world, non_finite=settings.non_finite,
         )  # fmt: skip
-        started, tokens = time.monotonic(), self.state.tokens
         next_look = self._next_look()
-        choose_micro_rows(settings, self.folder, self.state.learner, self.batches, self.world, self.most_rows)
-        choose_compiled(settings, self.folder, self.state.learner, self.batches, self.world)
+        self.settle_steps()
         speed = machine_speed(self.folder, self.dtype, self.world.device) * self.world.size
         counted = operations(self.model, self.config, self.batches)
         pace = Pace(counted, speed, self.batches, works_of(self.model), self.world.size, self.world.device)
         pace.resume()
         if self._lost_patience():  # it was stopped between losing patience and the report
             return
-        kept(self.model).carried = self.state.carried  # not before: trial passes leave no trace in it
+        started, tokens = time.monotonic(), self.state.tokens
         for update in self.watch.updates(self.state, step):
             speed = (self.state.tokens - tokens) / max(1e-9, time.monotonic() - started)
             took = pace.record(update)
@@ -297,7 +304,15 @@ class Session:
     # ------------------------------------------------------------ after
 
     def finish(self) -> Trained:
-        """Measure the best model on all of the validation and test text, in float32, and write report and card."""
+        """Measure the best model on all of the validation and test text, in float32, and write report and card.
+
+        Raises Diverged if there is none.
+        """
+        if "step" not in self.state.best:
+            raise Diverged(
+                "the run is over, and no look at the validation text gave a number, so no model was kept; "
+                "start a new run with a lower train.optimizer.lr"
+            )
         best = LanguageModel.load(self.folder / "model")
         trained = measured_again(self.config, best, self.folder / "model").to(self.world.device)
         self.world.sum([0.0])  # all have read the folder that the first process will write anew

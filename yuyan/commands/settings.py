@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from yuyan.config import Config, Place
 from yuyan.corpus.augment import Augmentation
@@ -101,15 +101,15 @@ class TrainConfig(Config):
     """Whether the documents that share a row are read as one text (joined) or each by itself (apart): then no token sees or
     predicts one of another document, positions restart, and so does the state of an LSTM."""
     batch_tokens: int = Field(4096, ge=1)
-    """Tokens of one update over all processes; rounded down to whole rows."""
+    """Tokens of one update over all processes; rounded down to whole rows of `context`, of which there is one at least."""
     micro_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
     """Tokens of one forward pass, by default all of an update; fewer need less memory and change nothing else but the order
-    of sums. auto: as many as are fastest and fit into memory, found by measurement when the run starts."""
+    of sums (contrastive compares the rows of a forward pass, so there they change what is learned). auto: as many as are fastest and fit into memory, found by measurement when the run starts."""
     carry_state: bool = False
     """Whether a network that carries a state takes it along to the next update, whose rows then go on where the last ones
     ended; gradients do not pass the border of a row."""
     activation_checkpointing: bool = False
-    """Whether to keep only the inputs of each block and compute the rest again for the gradients: much less memory for up
+    """Whether to keep only the inputs of each attention block and compute the rest again for the gradients: much less memory for up
     to a third more time, and the same result."""
     compile: bool | Literal["auto"] = False
     """Whether torch.compile joins what an attention block computes between its products. auto measures it when the run starts,
@@ -154,13 +154,26 @@ class TrainConfig(Config):
         given = self.micro_tokens if isinstance(self.micro_tokens, int) else self.batch_tokens
         return max(1, min(self.batch_tokens, given) // self.context)
 
+    @field_validator("budget", "save_every", mode="before")
+    @classmethod
+    def _a_time(cls, value: object) -> object:
+        if isinstance(value, int | float):
+            raise ValueError(f"{value} has no unit; write {value}s, {value}m or {value}h")
+        if isinstance(value, str):
+            seconds_of(value)
+        return value
+
     @model_validator(mode="after")
     def _one_length(self) -> Self:
-        if sum(length is not None for length in (self.steps, self.epochs, self.budget)) != 1:
-            raise ValueError("give exactly one of train.steps, train.epochs and train.budget")
-        for value in (self.budget, self.save_every):
-            if value is not None:
-                seconds_of(value)
+        given = {key: value for key in ("steps", "epochs", "budget") if (value := getattr(self, key)) is not None}
+        if len(given) != 1:
+            said = " and ".join(f"train.{key}={value}" for key, value in given.items()) or "none of them"
+            more = "; take back the other with =null" if given else ""
+            raise ValueError(f"give exactly one of train.steps, train.epochs and train.budget; there is {said}{more}")
+        if "batch_tokens" in self.model_fields_set and self.batch_tokens < self.context:
+            raise ValueError(
+                f"train.batch_tokens={self.batch_tokens} is less than one row of train.context={self.context} tokens; give at least as many"
+            )
         return self
 
 

@@ -32,7 +32,8 @@ class Watch:
 
     def updates(self, state: State, step: PlainStep) -> Iterator[Update]:
         """Train. Raises Diverged, after what was read then is written down."""
-        self.spikes = None if self.spike is None else Spikes(self.spike, (r.get("loss") for r in self.log.read()))
+        seen = (record.get("loss") for record in self.log.read() if "spike" not in record)
+        self.spikes = None if self.spike is None else Spikes(self.spike, seen)
         why = "its loss or gradient is not a number"
         try:
             for update in train(state, self.batches, step):

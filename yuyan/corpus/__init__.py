@@ -1,7 +1,7 @@
-"""From documents to batches: `write_shards`, `Shards`, `Packed`, `Stream`, `Batches`."""
+"""From documents to batches: `write_shards`, `Shards`, `Packed`, `Batches`."""
 
 from yuyan.corpus.batch import Batches
-from yuyan.corpus.pack import Packed, Stream
+from yuyan.corpus.pack import Packed
 from yuyan.corpus.shard import Shards, write_shards
 
-__all__ = ["Batches", "Packed", "Shards", "Stream", "write_shards"]
+__all__ = ["Batches", "Packed", "Shards", "write_shards"]

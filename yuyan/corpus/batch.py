@@ -37,9 +37,14 @@ class DataHangs(YuyanError):
 
 
 class Rows(Protocol):
-    """Rows by (epoch, index), such as `Packed` and `Stream`: arrays of ids, or records with named parts."""
+    """Rows by (epoch, index), such as `Packed`: arrays of ids, or records with named parts."""
 
     length: int
+
+    @property
+    def batch(self) -> int | None:
+        """The rows of an update, where the order of an epoch is made for so many."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -102,22 +107,25 @@ class Batches:
         """Updates handed out so far."""
         return self._consumed // self.batch_rows
 
-    @property
-    def epoch(self) -> float:
-        """Passes over the rows so far."""
-        return self._consumed / len(self.rows)
-
     def passes(self, updates: int) -> float:
         """How many passes over the rows so many updates are."""
         return updates * self.batch_rows / len(self.rows)
 
     def state_dict(self) -> dict[str, Any]:
         """All there is to save: the position, and what it counts."""
-        return {"rows": self._consumed, "rows_per_epoch": len(self.rows), "length": self.rows.length, "seed": self.seed}
+        return {
+            "rows": self._consumed, "rows_per_epoch": len(self.rows), "length": self.rows.length, "seed": self.seed,
+            "batch": self.rows.batch,
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on after `state`, also with other ranks or micro-batches. Raises InputError if the data are others."""
         mine = self.state_dict()
+        if (there := state.get("batch", mine["batch"])) != mine["batch"]:
+            raise InputError(
+                f"train.batch_tokens: {there} rows an update there, {mine['batch']} here, and the order of these rows is made for it; "
+                "go on with as many, or start a new run"
+            )
         for key, what in (("rows_per_epoch", "rows an epoch"), ("length", "tokens a row"), ("seed", "the seed")):
             if state[key] != mine[key]:
                 raise InputError(f"cannot go on with other data: {what}: {state[key]} there, {mine[key]} here")

@@ -24,6 +24,11 @@ class Continued(Packed):
         bos = special.cls if special.bos is None else special.bos
         super().__init__(shards, length, seed=seed, bos=bos, eos=special.sep if special.eos is None else special.eos)
 
+    @property
+    def batch(self) -> int:
+        """One row on each track."""
+        return self.tracks
+
     def __len__(self) -> int:
         return self.tracks * -(-self.tokens // (self.length * self.tracks))
 

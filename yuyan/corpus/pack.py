@@ -6,19 +6,17 @@ one, so that a row gives `length` inputs and, one to the right, `length` labels;
 Walking once around the ring makes every token an input once and a label once. When `length` does not divide N, the last
 row goes on a little on the second lap: the few tokens after the starting place are then read twice in this epoch.
 
-`Stream`: one long text without documents, cut into windows from a random offset on, in a random order.
-
 With weights, an epoch joins each document as often as its weight says (`yuyan.corpus.weight`). Its ring is then a little
 longer or shorter than N, its rows are as many as always: the few tokens before the end may be left out, or read twice.
 
-Neither ever holds the tokens of an epoch: a row is gathered from the memory-mapped shards when somebody asks for it.
+It never holds the tokens of an epoch: a row is gathered from the memory-mapped shards when somebody asks for it.
 
 n rows, L length, D documents.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,11 +33,10 @@ Documents = Literal["joined", "apart"]
 
 
 class RowsOfDocuments(NamedTuple):
-    """All (n, L + 1): tokens, which document of the row each belongs to (0, 1, ...), and its place in that stretch."""
+    """Both (n, L + 1): tokens, and which document of the row each belongs to (0, 1, ...)."""
 
     input_ids: Ids
     document_ids: Ids
-    position_ids: Ids
 
 
 class PackedRow(NamedTuple):
@@ -99,6 +96,11 @@ class Packed:
             raise _too_few(self.tokens, length, str(shards.folder))
         self._epochs: dict[int, _Epoch] = {}
 
+    @property
+    def batch(self) -> int | None:
+        """The rows of an update that the order is made for: none, but for `Continued`."""
+        return None
+
     def __len__(self) -> int:
         return -(-self.tokens // self.length)
 
@@ -120,8 +122,7 @@ class Packed:
         per_row = np.diff(np.append(first, len(stretches.at)))
         number = np.arange(len(stretches.at)) - np.repeat(first, per_row)
         document_ids = np.repeat(number, stretches.sizes).reshape(count, width)
-        position_ids = (np.arange(count * width) - np.repeat(stretches.at, stretches.sizes)).reshape(count, width)
-        return RowsOfDocuments(self._gather(stretches, count), document_ids, position_ids)
+        return RowsOfDocuments(self._gather(stretches, count), document_ids)
 
     # ------------------------------------------------------------ the order
 
@@ -190,6 +191,11 @@ class Apart:
     def __len__(self) -> int:
         return len(self.packed)
 
+    @property
+    def batch(self) -> int | None:
+        """As the packed rows say."""
+        return self.packed.batch
+
     def rows(self, epoch: int, indices: ArrayLike) -> list[PackedRow]:
         """Several rows of an epoch. Raises IndexError for an index that is none."""
         found = self.packed.rows_with_documents(epoch, indices)
@@ -213,43 +219,6 @@ def packed_rows(
         marks = (bos is not None) + (eos is not None)
         length = max(1, min(length, shards.tokens + marks * len(shards) - 1))
     return Packed(shards, length, seed=seed, bos=bos, eos=eos, weights=weights)
-
-
-class Stream:
-    """Windows of `length` + 1 tokens of one long text `tokens` (N,), for corpora without documents.
-
-    Each epoch starts at a new random offset and cuts windows that overlap by one token, in a random order; up to two
-    windows' worth of tokens at the ends are left out, others each time. Raises InputError for fewer tokens than a window.
-    """
-
-    def __init__(self, tokens: NDArray[Any], length: int, *, seed: int):
-        if length < 1:
-            raise ConfigError(f"length: a row has at least 1 token; got {length}")
-        if len(tokens) < length + 1:
-            raise _too_few(len(tokens), length, "the text")
-        self._flat, self.length, self.seed, self.tokens = tokens, length, seed, len(tokens)
-        self._count = max(1, (len(tokens) - 1) // length - 1)
-        self._epoch: tuple[int, Ids, int] | None = None
-
-    def __len__(self) -> int:
-        return self._count
-
-    def row(self, epoch: int, index: int) -> Ids:
-        """Window `index` of `epoch`, (L + 1,)."""
-        row: Ids = self.rows(epoch, [index])[0]
-        return row
-
-    def rows(self, epoch: int, indices: ArrayLike) -> Ids:
-        """Several windows of an epoch, (n, L + 1)."""
-        current = self._epoch
-        if current is None or current[0] != epoch:
-            slack = self.tokens - 1 - self._count * self.length
-            offset = number_below(slack + 1, self.seed, epoch, OFFSET)
-            current = (epoch, permutation(self._count, self.seed, epoch, ROWS), offset)
-            self._epoch = current
-        froms = current[2] + current[1][_checked(indices, self._count)] * self.length
-        windows: Ids = self._flat[froms[:, None] + np.arange(self.length + 1)].astype(np.int64)
-        return windows
 
 
 def _checked(indices: ArrayLike, count: int) -> Ids:

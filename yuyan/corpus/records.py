@@ -33,6 +33,10 @@ class Records:
         self._items, self.length, self.seed = list(items), length, seed
         self._order: tuple[int, np.ndarray] | None = None
 
+    @property
+    def batch(self) -> None:
+        """Their order is the same for any."""
+
     def __len__(self) -> int:
         return len(self._items)
 

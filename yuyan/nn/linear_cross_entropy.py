@@ -51,6 +51,8 @@ def linear_cross_entropy(
     `hidden` (N, D), `weight` (V, D), `bias` (V,) or None, `labels` (N,). Equal to `naive_linear_cross_entropy`; the
     gradient is that of what `trained` adds as well.
     """
+    if not torch.is_grad_enabled():
+        return _sweep(hidden, weight, bias, labels, None, trained, with_gradients=False)[0]
     result: Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, labels, trained)  # type: ignore[no-untyped-call]
     return result
 
@@ -109,7 +111,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 1
             ]
         elif len(scored) and float(scored[0]) != 1.0:
-            gradients = [None if g is None else g * scored[0].to(g.dtype) for g in gradients]
+            gradients = [None if g is None else g * float(scored[0]) for g in gradients]
         return gradients[0], gradients[1], gradients[2], None, None
 
 

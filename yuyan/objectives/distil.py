@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -29,6 +29,7 @@ from yuyan.config import Config, Place
 from yuyan.models.pair import Pair
 from yuyan.nn.linear import linear
 from yuyan.nn.linear_cross_entropy import CHUNK_ELEMENTS, IGNORE
+from yuyan.nn.sampled_softmax import FULL
 from yuyan.objectives.base import Batch, Counted, Example, Loss, Marks, TokenObjective, Vocabulary, pair_of
 from yuyan.objectives.masked import MaskedToken
 from yuyan.objectives.next_token import NextToken
@@ -37,19 +38,33 @@ from yuyan.objectives.span import SpanCorruption
 
 Base = Annotated[NextToken | PrefixLM | MaskedToken | SpanCorruption, Field(discriminator="kind")]
 
+PLAIN_BASE = {"cross_entropy": None, "softmax": FULL, "unmasked_weight": 0.0}
+"""Settings of a base objective that say how its own loss is made."""
+
 
 class Distil(Config):
     """Learn from a teacher's probabilities."""
 
     kind: Literal["distil"] = "distil"
     base: Base = NextToken()
-    """What student and teacher are asked, and which tokens are scored."""
+    """What student and teacher are asked, and which tokens are scored, by plain cross-entropy."""
     teacher: Place | None = None
     """Folder of the teacher, a run or a model folder with the same tokenizer; in a file, relative to it."""
     temperature: float = Field(2.0, gt=0)
     """Tau: above 1, unlikely tokens say more."""
     soft_weight: float = Field(0.5, ge=0, le=1)
     """The share of the teacher in the loss; the rest is the label's."""
+
+    @field_validator("base")
+    @classmethod
+    def _plain(cls, base: Base) -> Base:
+        """What would be left out of the loss is refused."""
+        for key, plain in PLAIN_BASE.items():
+            if getattr(base, key, plain) != plain:
+                raise ValueError(
+                    f"{key}: a teacher's and a student's probabilities are compared as they are; leave it away"
+                )
+        return base
 
     def build(self, tokenizer: Vocabulary) -> DistilObjective:
         """With the base built. Raises what that raises."""

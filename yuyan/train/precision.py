@@ -90,7 +90,11 @@ class MasterWeights:
         """Of all gradients together, over all parts of them."""
         gradients = [master.grad for master in self.masters.values() if master.grad is not None]
         others = [gradient for gradient in gradients if not has_words(gradient)]
-        norm = float(whole(nn.utils.get_total_norm(others))) if others else 0.0
+        exact = [gradient for gradient in others if gradient.dtype == torch.float32]
+        norm = float(whole(nn.utils.get_total_norm(exact))) if exact else 0.0
+        if rounded := [gradient for gradient in others if gradient.dtype != torch.float32]:
+            norms = torch.stack(torch._foreach_norm(rounded, 2, torch.float32))
+            norm = math.hypot(norm, float(torch.linalg.vector_norm(norms)))
         return math.hypot(norm, math.sqrt(sum(_squares(gradient) for gradient in gradients if has_words(gradient))))
 
     def scale_gradients(self, factor: float) -> None:

@@ -60,7 +60,7 @@ class Plan:
     seconds: float | None = None
 
     def progress(self, state: State) -> float:
-        """From 0 to 1; the middle of the coming step."""
+        """From 0 to 1: of a plan in steps, the middle of the coming one; of one in seconds, its beginning."""
         if self.steps is not None:
             return min(1.0, (state.step + 0.5) / self.steps)
         assert self.seconds is not None
@@ -99,7 +99,7 @@ class PlainStep:
         state.weights.zero_gradients()
         totals, counts = list[Tensor](), list[Tensor]()
         for batch in group:
-            with memory_errors(state.step + 1, batch):
+            with memory_errors(state.step + 1, batch, independent=state.learner.objective.independent):
                 loss = state.learner(batch)
                 loss.total.sum().backward()
             state.weights.take_gradients()
@@ -177,7 +177,7 @@ class PlainStep:
 
 
 @contextmanager
-def memory_errors(step: int, batch: Batch) -> Iterator[None]:
+def memory_errors(step: int, batch: Batch, *, independent: bool = True) -> Iterator[None]:
     """Turn what Python and PyTorch say when memory is used up into a line with a remedy. Raises OutOfMemory."""
     try:
         yield
@@ -186,7 +186,7 @@ def memory_errors(step: int, batch: Batch) -> Iterator[None]:
             raise
         rows, tokens = len(next(iter(batch.values()))), max(t.numel() for t in batch.values())
         remedy = (
-            f"set train.micro_tokens={tokens // 2}, which changes nothing else" if rows > 1
+            f"set train.micro_tokens={tokens // 2}" + ", which changes nothing else" * independent if rows > 1
             else "use a smaller train.context or model.hidden_size"
         )  # fmt: skip
         raise OutOfMemory(f"step {step}: out of memory with {rows} rows, {tokens} tokens, at once; {remedy}") from error

@@ -62,10 +62,6 @@ class World:
         """The tensors, of one shape, of all processes in the order of their ranks."""
         return [tensor]
 
-    def any(self, flag: bool) -> bool:
-        """Whether it holds in one process at least."""
-        return self.sum([float(flag)])[0] > 0
-
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Around work that is done together: whoever is missed is named, in a ProcessLost."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_runs import CONFIG, SETTINGS, command, refused, tree
+from toy_runs import CONFIG, SETTINGS, STORIES, command, refused, tree
 
-from yuyan.commands.rate import Rising, smooth, suggest
+from yuyan.commands.rate import Rising, settings_of, smooth, suggest
 from yuyan.evaluate.terminal import curve
+from yuyan.train import AdamW, Muon
 
 
 def test_rates_rise_by_the_same_factor() -> None:
@@ -24,6 +26,39 @@ def test_the_lowest_of_the_rates_that_do_is_suggested() -> None:
     loss = np.interp(np.log10(rates), [-6, -5, -3, -1, 0], [4, 4, 2, 2, 6])
     noisy = loss + 0.1 * np.random.default_rng(0).standard_normal(len(rates))
     assert 5e-4 < suggest(rates.tolist(), smooth(noisy.tolist())) < 3e-3
+
+
+def test_a_loss_that_answers_some_steps_later() -> None:
+    """In a search of few steps the rates rise past the good one before the loss has fallen: what made it fall is suggested."""
+    rates = np.logspace(-5, 0, 50)
+    owed = np.interp(np.log10(rates), [-5, -3, -2, 0], [4, 4, 2, 2])
+    late = np.concatenate([np.full(8, 4.0), owed[:-8]])
+    assert 5e-3 < suggest(rates.tolist(), late.tolist()) < 2e-2
+
+
+def test_all_rates_that_were_tried_are_written_down() -> None:
+    assert settings_of(AdamW(lr=2e-3), 1e-2) == {"kind": "adamw", "lr": 1e-2}
+    muon = Muon(lr=4e-3, rest=AdamW(lr=2e-3))
+    assert settings_of(muon, 1e-2) == {"kind": "muon", "lr": 1e-2, "rest": {"lr": 5e-3}}
+
+
+def test_a_text_whose_network_is_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is suggested is about the optimizer that was tried, and the next command works."""
+    monkeypatch.chdir(tmp_path)
+    small = ("train.steps=20", "train.batch_tokens=512", "train.threads=1")
+    assert command("lr", str(STORIES), *small, "--steps", "40") == 0
+    said = capsys.readouterr().err
+    assert "optimizer: {kind: muon, lr: " in said and "(the config says 0.011)" in said
+    words = shlex.split(said.rpartition("now try:")[2])
+    assert words[:2] == ["yuyan", "train"] and "train.optimizer.kind=muon" in words
+    assert command(*words[1:], "train.steps=1", "--out", "run") == 0
+
+
+def test_rates_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
+    for option, value in (("--low", "-1"), ("--low", "0"), ("--high", "nan"), ("--high", "inf")):
+        refused(capsys, "lr", str(CONFIG), option, value, said=f"{option} {value}: a learning rate is a number above 0")
 
 
 def test_smoothing_lags_behind_nothing() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yuyan.corpus import Packed, Shards, Stream
+from yuyan.corpus import Packed, Shards
 from yuyan.corpus.order import DOCUMENTS, OFFSET, ROWS, number_below, permutation
 from yuyan.corpus.shard import Index
 from yuyan.errors import ConfigError, InputError
@@ -96,19 +95,17 @@ def test_the_documents_of_a_row_are_told_apart(tmp_path: Path) -> None:
     everything = np.arange(len(packed))
     found = packed.rows_with_documents(0, everything)
     assert found.input_ids.tolist() == packed.rows(0, everything).tolist()
-    for ids, documents, positions in zip(*(part.tolist() for part in found), strict=True):
-        number, position = 0, 0
+    for ids, documents in zip(*(part.tolist() for part in found), strict=True):
+        number = 0
         for i, token in enumerate(ids):
-            if i and (token == BOS):
-                number, position = number + 1, 0
-            assert (documents[i], positions[i]) == (number, position)
-            position += 1
+            number += bool(i) and token == BOS
+            assert documents[i] == number
 
 
 def test_rows_without_control_tokens_keep_documents_apart(tmp_path: Path) -> None:
     shards = shards_of(tmp_path, [3, 0, 0, 4, 5, 0])
     packed = Packed(shards, 5, seed=0, bos=None, eos=None)
-    for ids, documents in zip(*packed.rows_with_documents(2, np.arange(len(packed)))[:2], strict=True):
+    for ids, documents in zip(*packed.rows_with_documents(2, np.arange(len(packed))), strict=True):
         owner = np.searchsorted(shards.offsets, ids, side="right")
         changes = (np.diff(owner) != 0).cumsum()
         assert documents.tolist() == [0, *changes.tolist()]
@@ -121,8 +118,6 @@ def test_too_few_tokens_say_how_many_and_what_would_fit(tmp_path: Path) -> None:
     assert len(Packed(shards, 10, seed=0, bos=BOS, eos=EOS)) == 2
     with pytest.raises(ConfigError):
         Packed(shards, 0, seed=0, bos=BOS, eos=EOS)
-    with pytest.raises(InputError, match="at most 4 would fit"):
-        Stream(np.arange(5), 5, seed=0)
 
 
 def test_a_row_that_is_none_is_an_error(tmp_path: Path) -> None:
@@ -130,30 +125,6 @@ def test_a_row_that_is_none_is_an_error(tmp_path: Path) -> None:
     for index in (-1, len(packed)):
         with pytest.raises(IndexError, match=f"row {index} of {len(packed)}"):
             packed.row(0, index)
-
-
-@settings(deadline=None, max_examples=60)
-@given(tokens=st.integers(2, 200), length=st.integers(1, 60), epoch=st.integers(0, 4))
-def test_windows_of_a_stream(tokens: int, length: int, epoch: int) -> None:
-    if tokens <= length:
-        return
-    stream = Stream(np.arange(tokens, dtype=np.uint16), length, seed=2)
-    rows = stream.rows(epoch, np.arange(len(stream)))
-    assert (np.diff(rows, axis=1) == 1).all()
-    labels = rows[:, 1:].ravel()
-    assert len(set(labels.tolist())) == len(labels) and rows.min() >= 0 and rows.max() < tokens
-    assert tokens - len(labels) <= 2 * length or len(stream) == 1
-    firsts = sorted(rows[:, 0].tolist())
-    assert all(b - a == length for a, b in pairwise(firsts))
-    assert rows.tolist() == Stream(np.arange(tokens), length, seed=2).rows(epoch, np.arange(len(stream))).tolist()
-
-
-def test_a_stream_begins_elsewhere_each_epoch() -> None:
-    stream = Stream(np.arange(1000), 50, seed=0)
-    offsets = {int(stream.rows(epoch, np.arange(len(stream))).min()) for epoch in range(60)}
-    assert len(offsets) > 25 and max(offsets) < 100
-    orders = {tuple(np.argsort(stream.rows(epoch, np.arange(len(stream)))[:, 0])) for epoch in range(9)}
-    assert len(orders) == 9
 
 
 def test_permutations_are_permutations_and_fixed() -> None:

@@ -37,6 +37,13 @@ def texts() -> tuple[Tensor, Tensor]:
     return torch.randn(40, WIDTH), labels
 
 
+def test_nothing_to_score() -> None:
+    made = head()
+    losses = made.token_losses(torch.zeros(0, WIDTH), torch.zeros(0, dtype=torch.int64), torch.empty(0), PLAIN)
+    assert losses.shape == (0,)
+    losses.sum().backward()
+
+
 def test_the_formula_written_out() -> None:
     """p(w) = p(w | first) for a likely word, else p(class | first) p(w | class), each a softmax (Grave et al. 2017, section 4)."""
     made, (hidden, labels) = head(), texts()

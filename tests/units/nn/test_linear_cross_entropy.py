@@ -94,11 +94,24 @@ def test_bfloat16_inputs_keep_a_float32_loss() -> None:
     assert hidden.grad is not None and hidden.grad.dtype == torch.bfloat16
 
 
-def test_without_gradients_none_are_made() -> None:
-    hidden, weight, _ = tensors(False)
+def test_without_gradients_none_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring costs one product, though weights could have gradients."""
+    (hidden, weight, _), labels = tensors(False), torch.randint(0, 40, (57,))
+    monkeypatch.setattr(module, "_by_operations", None)  # what makes them
     with torch.no_grad():
-        loss = linear_cross_entropy(hidden, weight, None, torch.randint(0, 40, (57,)))
+        loss = linear_cross_entropy(hidden, weight, None, labels)
     assert not loss.requires_grad
+    torch.testing.assert_close(loss, naive_linear_cross_entropy(hidden, weight, None, labels).detach())
+
+
+def test_a_factor_is_not_rounded() -> None:
+    """0.3 in bfloat16 is 0.30078: of a gradient whose numbers are rounded one by one the norm hardly changes."""
+    norms = []
+    for factor in (1.0, 0.3):
+        hidden, weight, _ = tensors(False, torch.bfloat16)
+        (linear_cross_entropy(hidden, weight, None, torch.arange(57) % 40) * factor).sum().backward()
+        norms.append(float(weight.grad.float().norm()))
+    assert norms[1] == pytest.approx(0.3 * norms[0], rel=5e-4)
 
 
 def test_all_labels_ignored() -> None:

@@ -44,6 +44,17 @@ def test_gradients_are_measured_and_scaled_in_float32(passes: int) -> None:
     assert weights.gradient_norm() == pytest.approx(0.3 * exact, rel=1e-5)
 
 
+def test_the_norm_of_rounded_gradients_where_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: the sum is float32 there too, so that the norm does not depend on how the batch was cut."""
+    layer = nn.Linear(300, 200)
+    weights = MasterWeights(layer, torch.bfloat16)
+    layer(torch.randn(5, 300).bfloat16()).square().sum().backward()
+    weights.take_gradients()
+    by_kernels = weights.gradient_norm()
+    monkeypatch.setattr("yuyan.train.precision.has_words", lambda tensor: False)
+    assert weights.gradient_norm() == pytest.approx(by_kernels, rel=1e-5)
+
+
 def test_the_norm_of_what_is_no_number_is_none() -> None:
     layer = nn.Linear(3, 2)
     weights = MasterWeights(layer, torch.bfloat16)

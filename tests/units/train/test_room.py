@@ -95,6 +95,13 @@ def test_processes_share_a_machine(network: NetworkModule) -> None:
     assert most_rows(network, settings(), torch.float32, 2 * 10**9, world) == 32, "each has its part of the batch"
 
 
+def test_what_fits_where_there_is_least(network: NetworkModule) -> None:
+    """With parts of the weights everywhere, all processes take as many passes."""
+    world = World()
+    world.gather = lambda tensor: [tensor, tensor // 2]  # type: ignore[method-assign]
+    assert most_rows(network, settings(micro_tokens="auto"), torch.float32, 18_000_000, world) == 4
+
+
 def test_a_pair_needs_both(network: NetworkModule) -> None:
     """A frozen companion its weights, one that is trained all that a network needs; a row of two texts twice the room."""
 
