@@ -12,8 +12,9 @@ from yuyan.commands.settings import TrainConfig
 from yuyan.console import say, warn
 from yuyan.corpus import Batches
 from yuyan.errors import ConfigError
+from yuyan.models.cost import parameter_count
 from yuyan.models.memory import TrainingMemory, training_memory
-from yuyan.models.network import NetworkModule
+from yuyan.models.network import Network, NetworkModule
 from yuyan.models.pair import Pair
 from yuyan.train import Learner, parameter_kinds
 from yuyan.train.compile import compile_blocks, try_compiled
@@ -23,6 +24,9 @@ from yuyan.train.recompute import blocks_of
 from yuyan.train.room import free_memory, human_size
 from yuyan.train.threads import fair_threads, fastest_threads
 from yuyan.train.world import World
+
+LEAST_BYTES = 12
+"""Of a parameter that is trained: it and its gradient in float32, and one number of the optimizer at least."""
 
 
 def most_rows(
@@ -62,6 +66,16 @@ def most_rows(
         raise ConfigError(f"{line}. train.micro_tokens={fits * settings.context} fits")
     say(line)
     return min(int(each) for each in world.gather(torch.tensor(fits)))
+
+
+def check_size(network: Network, world: World) -> None:
+    """Raises ConfigError for a network whose weights, gradients and AdamW's memory alone do not fit: before it is built."""
+    free, count = free_memory(), parameter_count(network)
+    if free is not None and (needed := LEAST_BYTES * count) > free // world.local_size:
+        raise ConfigError(
+            f"memory: about {human_size(needed)} needed for {count:,} parameters with their gradients and the optimizer's memory; "
+            f"{human_size(free // world.local_size)} free. Give a smaller model"
+        )
 
 
 def _needed(model: nn.Module, settings: TrainConfig, dtype: torch.dtype, rows: int) -> TrainingMemory:

@@ -18,5 +18,5 @@ def given_path(text: str) -> Path:
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", parser=given_path, help="Folder to write; must not exist yet.")
 ]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides, such as train.optimizer.lr=3e-4.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides, such as train.budget=5m.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was saved.")]

@@ -32,7 +32,7 @@ from yuyan.commands.settings import EvaluateConfig, From, RunData, TrainConfig
 from yuyan.commands.track import NoTrack, Track
 from yuyan.config import COMMAND_LINE, Config, Seed, dump, fingerprint, flatten, load_config, to_yaml
 from yuyan.console import say
-from yuyan.errors import InputError
+from yuyan.errors import ConfigError, InputError
 from yuyan.generate.sampling import Samples
 from yuyan.models.presets import Auto, Embedded, ModelConfig
 from yuyan.nn.adapt import Adapt, Full, Lora
@@ -121,6 +121,9 @@ def read_run_config(given: Path | Mapping[str, Any], overrides: Sequence[str] = 
         config, origin = load_config(RunConfig, given, overrides)
         base = given.resolve().parent
 
+    if isinstance(config.model, Auto):
+        _check_chosen({*origin, *(flatten(given) if isinstance(given, Mapping) else ())})
+
     def absolute(place: Path, key: str) -> Path:
         whole = (Path.cwd() if origin.get(key) == COMMAND_LINE else base) / place
         return Path(os.path.abspath(whole))  # noqa: PTH100  (links stay as they are named)
@@ -152,6 +155,16 @@ def read_run_config(given: Path | Mapping[str, Any], overrides: Sequence[str] = 
     parts = {"tokenizer": tokenizer, "model": model, "objective": objective}
     changed = {key: part for key, part in parts.items() if part is not getattr(config, key)}  # others stay unsaid
     return config.model_copy(update={"data": data, **changed})
+
+
+def _check_chosen(written: set[str]) -> None:
+    """Raises ConfigError for settings of an optimizer that is not named: the one that is chosen may be another."""
+    said = sorted(key for key in written if key.startswith("train.optimizer."))
+    if said and "train.optimizer.kind" not in said:
+        raise ConfigError(
+            f"{said[0]}: the optimizer is chosen with the network; say which this is for: "
+            "train.optimizer.kind=muon (its rest.lr is for what is no matrix) or adamw"
+        )
 
 
 def _is_meant(config: RunConfig, origin: Mapping[str, str]) -> bool:

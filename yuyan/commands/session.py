@@ -16,11 +16,12 @@ from yuyan.commands.card import model_card
 from yuyan.commands.companion import Exact, as_saved, kept, measured_again, with_companion, write_companion
 from yuyan.commands.corpus import beginning_of
 from yuyan.commands.embedding import begin_with_vectors
-from yuyan.commands.fitting import choose_compiled, choose_micro_rows, choose_threads, most_rows
+from yuyan.commands.fitting import check_size, choose_compiled, choose_micro_rows, choose_threads, most_rows
 from yuyan.commands.interrupt import StopRequest
 from yuyan.commands.made import note, noted
 from yuyan.commands.outcome import Trained, quick
 from yuyan.commands.pace import Pace, machine_speed, operations
+from yuyan.commands.pretrained import Pretrained
 from yuyan.commands.reports import write_reports
 from yuyan.commands.run import RunConfig
 from yuyan.commands.runlog import RunLog
@@ -68,6 +69,8 @@ class Session:
         self.leads = world.rank == 0  # writes what is written once
         torch.manual_seed(config.seed)
         task = corpus.task if isinstance(corpus, TaskCorpus) else None
+        if not isinstance(config.model, Pretrained):
+            check_size(config.model.network(len(corpus.tokenizer)), world)
         network, self.base = start_network(config, corpus.tokenizer, noted(folder).get("base"), task)
         if self.base is not None:
             note(folder, base=self.base.sha256)

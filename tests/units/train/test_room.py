@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from yuyan.commands.fitting import most_rows
+from yuyan.commands.fitting import check_size, most_rows
 from yuyan.commands.settings import TrainConfig
 from yuyan.errors import ConfigError
 from yuyan.models.network import NetworkModule
@@ -79,7 +79,8 @@ def test_auto_takes_what_fits(network: NetworkModule) -> None:
 
 def test_checkpointing_needs_less(network: NetworkModule) -> None:
     auto = settings(micro_tokens="auto", activation_checkpointing=True)
-    assert (most_rows(network, auto, torch.float32, 18_000_000) or 0) == 16
+    assert most_rows(network, auto, torch.float32, 26_000_000) == 16
+    assert most_rows(network, settings(micro_tokens="auto"), torch.float32, 26_000_000) == 8
 
 
 def test_not_even_one_row(network: NetworkModule) -> None:
@@ -93,6 +94,18 @@ def test_processes_share_a_machine(network: NetworkModule) -> None:
     with pytest.raises(ConfigError, match=r"train\.micro_tokens=512 fits"):
         most_rows(network, settings(), torch.float32, 18_000_000 * 2 - 10, world)
     assert most_rows(network, settings(), torch.float32, 2 * 10**9, world) == 32, "each has its part of the batch"
+
+
+def test_a_network_that_cannot_be_built_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system would kill the process without a word."""
+    huge = Gpt(hidden_size=16384, num_layers=96, num_heads=128).network(512)
+    with pytest.raises(ConfigError, match=r"^memory: about 3\d\d\d\.\d GB needed for \d+,\d+,\d+,\d+ parameters"):
+        check_size(huge, World())
+    small = Gpt(hidden_size=64, num_layers=2, num_heads=2).network(512)
+    check_size(small, World())
+    monkeypatch.setattr("yuyan.commands.fitting.free_memory", lambda: 1_000_000)
+    with pytest.raises(ConfigError, match="memory: about 2 MB needed"):
+        check_size(small, World())
 
 
 def test_what_fits_where_there_is_least(network: NetworkModule) -> None:
