@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +30,10 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from yuyan.commands.interrupt import StopRequest, stop_on_signal
 from yuyan.commands.made import noted
 from yuyan.commands.run import RUNS, RunConfig, create_run, open_run, read_run_config
+from yuyan.commands.search_space import assign, check_range, draw
 from yuyan.commands.train import settle
 from yuyan.config import build, dump, flatten, read_yaml, to_yaml
-from yuyan.console import Task, progress, say, table
+from yuyan.console import Task, progress, say, table, warn
 from yuyan.errors import ConfigError, InputError, Interrupted
 from yuyan.evaluate.study import study_page
 from yuyan.models.presets import Auto
@@ -71,9 +73,17 @@ def tune_command(place: Path, overrides: list[str], out: Path | None, order: Ord
         )
         study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials), multivariate=False)
         study.pruner = _pruner(order.pruner)
-        search = _Search(config, base, folder, study, stop, bar, shlex.join(["yuyan", "tune", str(place), *overrides]))
+        search = _Search(config, base, folder, study, stop, bar, _command(place, overrides, out, order))
         search.run(order)
     return search.finish()
+
+
+def _command(place: Path, overrides: list[str], out: Path | None, order: Order) -> str:
+    """What to type to go on."""
+    words = ["yuyan", "tune", str(place), *overrides, "--trials", str(order.trials)]
+    words += [] if order.seconds is None else ["--budget", f"{order.seconds:g}s"]
+    words += [] if order.pruner == "median" else ["--pruner", order.pruner]
+    return shlex.join([*words, *([] if out is None else ["--out", str(out)])])
 
 
 def _optuna() -> Any:
@@ -95,11 +105,8 @@ def _start(config: RunConfig, place: Path, folder: Path) -> None:
     """Check every key, then claim the folder, or make sure it is of this search."""
     origin = read_yaml(place)[1] if place.suffix in (".yaml", ".yml") else {}
     origin = {key.removeprefix("tune."): at for key, at in origin.items() if key.startswith("tune.")}
-    for key, given in config.tune.items():
-        data = dump(config) | {"tune": {}}
-        _assign(data, key, next(iter(given.values()))[0])
-        if not key.endswith(".kind"):  # another kind has other keys: a trial sees to that
-            build(RunConfig, data, origin)
+    for key in config.tune:
+        check_range(config, key, origin)
     if not (folder / "tune.yaml").exists():
         write_text(folder / "tune.yaml", to_yaml(config))
         return
@@ -119,16 +126,6 @@ def _base(config: RunConfig, folder: Path) -> RunConfig:
     if not (base / "run.yaml").exists():
         create_run(plain, base)
     return settle(open_run(base), base)[0]
-
-
-def _assign(data: dict[str, Any], key: str, value: object) -> None:
-    """Set a dotted key of nested mappings."""
-    *parents, leaf = key.split(".")
-    for parent in parents:
-        if not isinstance(data.get(parent), dict):
-            data[parent] = {}
-        data = data[parent]
-    data[leaf] = value
 
 
 class _Search:
@@ -188,7 +185,7 @@ class _Search:
 
     def _trained(self, trial: Trial) -> float | None:
         """The score of a trial's best model; None if the trial was stopped for being behind."""
-        chosen = {key: _suggest(trial, key, *next(iter(given.items()))) for key, given in self.config.tune.items()}
+        chosen = draw(self.config, trial)
         place = self._place(trial)
         config = self._with(chosen, self.base, shared=True)
         write_text(place.with_suffix(".yaml"), to_yaml(config))
@@ -211,7 +208,7 @@ class _Search:
             return None
         if process.returncode:
             said = place.with_suffix(".log").read_text(errors="replace").strip().splitlines()
-            raise InputError(f"trial {trial.number}: {said[-1] if said else process.returncode}")
+            raise InputError(said[-1].removeprefix("yuyan: ") if said else f"exit code {process.returncode}")
         return min(_costs(place))
 
     def _watched(self, process: subprocess.Popen[bytes], trial: Trial, place: Path) -> bool:
@@ -255,8 +252,8 @@ class _Search:
         data |= {"tune": {}, "data": dump(base.data), "model": dump(base.model), "tokenizer": dump(base.tokenizer)}
         for key, value in sorted(chosen.items(), key=lambda item: not item[0].endswith(".kind")):
             if key.endswith(".kind"):  # what was written for another kind has no place in this one
-                _assign(data, key.removesuffix(".kind"), {})
-            _assign(data, key, value)
+                assign(data, key.removesuffix(".kind"), {})
+            assign(data, key, value)
         searched = {key.partition(".")[0] for key in self.config.tune}
         if shared and not searched & {"data", "tokenizer"}:
             data["data"] = {"prepared": str((self.folder / "base" / "data").resolve())}
@@ -265,11 +262,19 @@ class _Search:
 
     # ------------------------------------------------------------ after
 
+    def _failures(self) -> list[str]:
+        """Why trials failed, each reason once."""
+        counts = Counter(
+            t.user_attrs.get("error", "no reason is known") for t in self.study.trials if t.state.name == "FAIL"
+        )
+        return [f"{count} trial{'s' * (count > 1)} failed: {reason}" for reason, count in counts.most_common()]
+
     def finish(self) -> dict[str, Any]:
         """Write the best config and the page, and show the table."""
         done = sorted((t for t in self.study.trials if t.state.name == "COMPLETE"), key=lambda t: t.value or 0.0)
         if not done:
-            raise InputError(f"{self.folder}: no trial came to its end; give more --trials or a longer --budget")
+            reason = "; ".join(self._failures()) or "give more --trials or a longer --budget"
+            raise InputError(f"{self.folder}: no trial came to its end: {reason}")
         best = _settings(done[0].params)
         text = to_yaml(self._with(best, self.base, shared=False))
         write_text(self.folder / "best.yaml", text)
@@ -278,6 +283,7 @@ class _Search:
             {
                 "trial": t.number,
                 "state": t.state.name.lower(),
+                "why": t.user_attrs.get("error"),
                 "value": None if t.value is None else sign * t.value,
                 **_settings(t.params),
             }
@@ -296,12 +302,14 @@ class _Search:
         write_text(self.folder / "tune.html", study_page(page, language))
         keys = list(self.config.tune)
         rows = [
-            [t.number, f"{sign * (t.value or 0.0):.4f}", *(_shown(_settings(t.params)[key]) for key in keys)]
+            [t.number, f"{sign * (t.value or 0.0):.4f}", *(_shown(_settings(t.params).get(key, "")) for key in keys)]
             for t in done[:SHOWN]
         ]
         table("the best trials", ["trial", measure, *(f"{k} ({importance[k]:.0%})" if k in importance else k for k in keys)], rows)  # fmt: skip
         ended = ", ".join(f"{sum(t['state'] == s for t in trials)} {s}" for s in ("complete", "pruned", "fail"))
         say(f"{ended}; drawn in {self.folder / 'tune.html'}")
+        for line in self._failures():
+            warn(line)
         say(f"now try:\n  yuyan train {self.folder / 'best.yaml'}")
         return best
 
@@ -309,14 +317,6 @@ class _Search:
 def _launched(words: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
     """A process in a session of its own: a Ctrl-C is for the search, which passes it on."""
     return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-
-
-def _suggest(trial: Trial, key: str, kind: str, values: tuple[Any, ...]) -> Any:
-    if kind == "choice":  # as JSON: Optuna's choices are plain values only
-        return json.loads(trial.suggest_categorical(key, [json.dumps(value) for value in values]))
-    if kind == "int":
-        return trial.suggest_int(key, *values)
-    return trial.suggest_float(key, *values, log=kind == "log")
 
 
 def _settings(params: Mapping[str, Any]) -> dict[str, Any]:

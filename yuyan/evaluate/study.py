@@ -15,7 +15,7 @@ from yuyan.evaluate.scale import Point
 from yuyan.evaluate.wording import measure_name, word
 
 _COLOURS: tuple[Colour, ...] = ("s0", "s1", "s2", "s3", "s4", "s5")
-_TRIAL = ("trial", "state", "value")
+_TRIAL = ("trial", "state", "why", "value")
 _Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 
@@ -77,7 +77,8 @@ def _trials_grid(trials: Sequence[Mapping[str, Any]], measure: str, language: st
     keys = [key for key in dict.fromkeys(key for trial in trials for key in trial) if key not in _TRIAL]
     rows = [
         [
-            Cell(str(trial["trial"]), float(trial["trial"])), Cell(word(f"trial_{trial['state']}", language)),
+            Cell(str(trial["trial"]), float(trial["trial"])),
+            Cell(word(f"trial_{trial['state']}", language) + (f": {trial['why']}" if trial.get("why") else "")),
             *(Cell(field_text(key, trial.get(key), language), finite(trial.get(key))) for key in ("value", *keys)),
         ]
         for trial in trials

@@ -18,9 +18,9 @@ import toy_tasks
 from toy_runs import CONFIG, SETTINGS, refused, tree
 
 from yuyan.commands.run import read_run_config
-from yuyan.commands.tune import Order, tune_command
+from yuyan.commands.tune import Order, _Search, tune_command
 from yuyan.config import read_yaml
-from yuyan.errors import InputError, Interrupted
+from yuyan.errors import ConfigError, InputError, Interrupted
 from yuyan.evaluate.study import study_page
 
 RANGES = """
@@ -181,6 +181,10 @@ def test_what_cannot_be_searched(config: Path, capsys: pytest.CaptureFixture[str
         ("train.clip: {choice: [1.0]}", "a choice is between two values"),
         ("train.clip: {logg: [1.0, 2.0]}", "tune.train.clip"),
         ("model.dropout: {uniform: [-1.0, 0.5]}", "model.dropout: input should be greater than or equal to 0"),
+        ("model.dropout: {uniform: [0.0, 1.5]}", "model.dropout: input should be less than 1; got 1.5"),
+        ("model.num_layers: {uniform: [1, 4]}", "model.num_layers: input should be a valid integer"),
+        ("train.optimizer.kind: {choice: [adamw, adamz]}", "train.optimizer.kind: expected one of .*; got 'adamz'"),
+        ("train.schedule.floor: {choice: [0.1, 2.0]}", "train.schedule.floor: input should be less than or equal to 1"),
     ):  # fmt: skip
         config.write_text(config.read_text().partition("tune:")[0] + f"tune:\n  {line}\n")
         refused(capsys, "tune", str(config), "--out", str(config.parent / "out"), said=said)
@@ -189,6 +193,42 @@ def test_what_cannot_be_searched(config: Path, capsys: pytest.CaptureFixture[str
     refused(capsys, "tune", str(config), said="say which keys to search")
     monkeypatch.setitem(sys.modules, "optuna", None)
     refused(capsys, "tune", str(config), said=r"pip install 'yuyan\[tune\]'")
+
+
+def test_a_key_of_some_kinds_is_drawn_for_these(config: Path, fake: type[Fake]) -> None:
+    """Momentum is a setting of Muon and of SGD; a trial with AdamW has none, and goes on."""
+    pytest.importorskip("optuna")
+    text = config.read_text().replace("[adamw, sgd]", "[adamw, muon]")
+    config.write_text(text + "  train.optimizer.momentum: {uniform: [0.8, 0.97]}\n")
+    search(config, 8, pruner="none")
+    chosen = [read_yaml(Path(words[4]))[0]["train"]["optimizer"] for words in fake.started]
+    assert {optimizer["kind"] for optimizer in chosen} == {"adamw", "muon"}
+    for optimizer in chosen:
+        assert ("momentum" in optimizer) == (optimizer["kind"] == "muon")
+        assert 0.8 <= optimizer.get("momentum", 0.9) <= 0.97
+    config.write_text(text + "  train.optimizer.beta3: {uniform: [0.8, 0.97]}\n")
+    with pytest.raises(ConfigError, match=r"train\.optimizer\.beta3: unknown key"):
+        tune_command(config, [], config.parent / "second", Order(2))
+
+
+def test_why_trials_failed_is_said(
+    config: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("optuna")
+    trained = _Search._trained
+
+    def some(self: _Search, trial: Any) -> float | None:
+        if trial.number in fails:
+            raise InputError("model: hidden_size 64 cannot be divided among 3 heads")
+        return trained(self, trial)
+
+    monkeypatch.setattr(_Search, "_trained", some)
+    fails = {0, 1}
+    with pytest.raises(InputError, match="no trial came to its end: 2 trials failed: model: hidden_size 64 cannot"):
+        search(config, 2)
+    search(config, 4)
+    assert "warning: 2 trials failed: model: hidden_size 64 cannot be divided" in capsys.readouterr().err
+    assert "failed: model: hidden_size 64 cannot be" in (config.parent / "out" / "tune.html").read_text()
 
 
 def test_another_search_is_refused_and_failing_trials_end_it(config: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
@@ -229,5 +269,8 @@ def test_stopped_by_a_signal_it_says_how_to_go_on(config: Path, fake: type[Fake]
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Fake, "poll", poll)
-    with pytest.raises(Interrupted, match=r"(?s)stopped by SIGTERM in trial 0. To go on:\n  yuyan tune .*c.yaml"):
-        search(config, 5)
+    with pytest.raises(
+        Interrupted,
+        match=r"(?s)stopped by SIGTERM in trial 0. To go on:\n  yuyan tune .*c.yaml .* --trials 5 --budget 90s --out .*out$",
+    ):
+        search(config, 5, seconds=90.0)
