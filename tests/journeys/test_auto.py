@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from toy_runs import STORIES
+from toy_runs import STORIES, command, refused
 
 from yuyan.commands.recipe import Measured, fill
 from yuyan.commands.run import create_run, open_run, read_run_config
@@ -68,3 +68,29 @@ def test_without_a_text_only_a_named_size_can_be_built() -> None:
     assert Auto(size="tiny").build(100, 0).config.hidden_size == 128
     with pytest.raises(ConfigError, match=r"model\.size"):
         Auto().network(100)
+
+
+def test_a_text_of_a_few_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows as short as the text; and what so little is measured by says nothing."""
+    lines = tmp_path / "lines.txt"
+    lines.write_text("one line here\ntwo lines here\nthree\nand another one\n")
+    settings = ("train.steps=2", "train.threads=1", "data.documents=line")
+    assert command("train", str(lines), *settings, "--out", str(tmp_path / "run")) == 0
+    assert "warning: the validation text has only" in capsys.readouterr().err
+
+
+def test_the_optimizer_that_is_chosen_has_to_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    refused(
+        capsys,
+        "train",
+        str(STORIES),
+        "train.optimizer.lr=3e-4",
+        said="say which this is for: train.optimizer.kind=muon",
+    )
+
+
+def test_a_run_is_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.yaml").write_text("name: x\n")
+    assert command("train", str(tmp_path / "run")) == 2
+    assert "is a run, not a text; to go on:\n  yuyan train " in capsys.readouterr().err

@@ -25,6 +25,7 @@ from yuyan.text.quality import quality_score
 from yuyan.text.read import look_at_parts
 from yuyan.tokens import Tokenizer, TokenizerConfig, load_tokenizer, train_tokenizer
 
+FEW_TOKENS = 100
 PROMPT_CHARACTERS = 40
 WEIGHTS = "weights.npy"
 
@@ -117,7 +118,13 @@ def make_corpus(
         remove_leftovers(place)
     prepared = open_data(config.data, folder)
     _check_text(prepared, folder)
-    return _corpus(config, folder, prepared, choose_vocabulary)
+    corpus = _corpus(config, folder, prepared, choose_vocabulary)
+    if corpus.validation.tokens < FEW_TOKENS:
+        warn(
+            f"the validation text has only {corpus.validation.tokens} tokens, so its scores say next to nothing; "
+            "give more text, or name some in data.validation"
+        )
+    return corpus
 
 
 def open_corpus(config: RunConfig, folder: Path) -> Corpus:

@@ -160,7 +160,7 @@ def _context(corpus: Corpus) -> int:
     context = CONTEXT
     while context > SHORTEST_CONTEXT and int(corpus.train.tokens) < 20 * context:
         context //= 2
-    return context
+    return max(2, min(context, int(corpus.train.tokens) - 1))
 
 
 def rung_run(family: Family, corpus: Corpus, seconds: float, machine: Measured, seed: int) -> RunConfig:

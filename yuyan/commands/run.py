@@ -115,6 +115,10 @@ def read_run_config(given: Path | Mapping[str, Any], overrides: Sequence[str] = 
     base = Path.cwd()
     if isinstance(given, Mapping):
         config, origin = load_config(RunConfig, None, overrides, base=given)
+    elif (given / "run.yaml").is_file():
+        raise InputError(
+            f"{given}: is a run, not a text; to go on:\n  yuyan train {given / 'run.yaml'} --out {given} --resume"
+        )
     elif given.suffix.lower() not in (".yaml", ".yml"):
         config, origin = load_config(RunConfig, None, overrides, base=_about_text(given, overrides))
     else:

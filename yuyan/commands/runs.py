@@ -23,6 +23,7 @@ from yuyan.evaluate.quantities import bounds_of, count, duration, interval
 from yuyan.evaluate.wording import MEASURES, terminal_name
 from yuyan.store import held_by, read_lines, to_json, verify
 
+RUN, SEARCH = "run.yaml", "tune.yaml"
 DEPTH = 3  # of folders below the one that was named: runs/NAME, ladders/NAME/rungs/RUNG
 Condition = Literal["done", "running", "stopped", "damaged"]
 
@@ -138,24 +139,53 @@ def _check(folder: Path, contents: bool) -> None:
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
-    """The run folders at and below these. Raises InputError for a folder that is not there, or without any."""
+    """The run folders at and below these; of a search (`yuyan tune`) only if it is named itself.
+
+    Raises InputError for a folder that is not there, or without any.
+    """
     found: dict[Path, None] = {}
     for folder in folders:
-        below = list(_below(folder, DEPTH))
+        below = [place for entry in _inside(folder) for place in _below(entry, DEPTH - 1)]
+        if (folder / RUN).is_file():
+            below = [folder]
         if not below:
-            said = "no such folder" if not folder.exists() else "no run in it: there is no run.yaml"
+            said = "no such folder" if not folder.exists() else f"no run in it: there is no {RUN}"
             raise InputError(f"{folder}: {said}")
-        found |= dict.fromkeys(below)
+        found |= dict.fromkeys(place for place in below if not is_search(place))
     return list(found)
 
 
+def find_searches(folders: Sequence[Path]) -> list[Path]:
+    """The searches below these folders."""
+    return [
+        place
+        for folder in folders
+        for entry in _inside(folder)
+        for place in _below(entry, DEPTH - 1)
+        if is_search(place)
+    ]
+
+
+def is_search(folder: Path) -> bool:
+    """Whether this is the folder of a search, whose trials are runs."""
+    return (folder / SEARCH).is_file()
+
+
 def _below(folder: Path, depth: int) -> Iterator[Path]:
-    if (folder / "run.yaml").is_file():
+    """Runs and searches; what is in them is theirs."""
+    if (folder / RUN).is_file() or is_search(folder):
         yield folder
-    elif depth and folder.is_dir():
-        for entry in sorted(folder.iterdir()):
-            if entry.is_dir() and not entry.is_symlink() and ".tmp-" not in entry.name:
-                yield from _below(entry, depth - 1)
+    elif depth:
+        yield from (place for entry in _inside(folder) for place in _below(entry, depth - 1))
+
+
+def _inside(folder: Path) -> list[Path]:
+    """The folders in a folder; of a search without the one that its trials share."""
+    if not folder.is_dir():
+        return []
+    shared = "base" if is_search(folder) else None
+    return [entry for entry in sorted(folder.iterdir())
+            if entry.is_dir() and not entry.is_symlink() and ".tmp-" not in entry.name and entry.name != shared]  # fmt: skip
 
 
 # ---------------------------------------------------------------- the table
@@ -273,12 +303,15 @@ def runs_command(folders: Sequence[Path], *, sort: str, contents: bool, as_json:
         for note in found.notes():
             say(note)
         _say_next(found)
+    for search in () if as_json else find_searches(folders or [RUNS]):
+        say(f"a search; its trials:\n  yuyan runs {search}")
     return found
 
 
 def _say_next(found: Runs) -> None:
     done = [str(run.folder) for run in found if run.state == "done"]
-    stopped = next((run.folder for run in found if run.state == "stopped"), None)
+    alone = (run.folder for run in found if run.state == "stopped" and not is_search(run.folder.parent.parent))
+    stopped = next(alone, None)  # trials go on with their search
     if len(done) > 1:
         say(f"side by side:\n  yuyan runs compare {done[0]} {done[1]}")
     if stopped is not None:

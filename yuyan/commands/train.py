@@ -48,8 +48,9 @@ def train_command(config: RunConfig, out: Path | None, *, resume: bool, allow_ch
         stored = open_run(folder)
         config = adopt_task(adopt(config, stored, folder), stored)
         check_same(config, stored, folder, allow_change)
-    elif resume and out is not None and not folder.exists():
-        raise InputError(f"{folder}: nothing to go on with; leave out --resume to start")
+    elif resume and not folder.exists():
+        where = "" if out is not None else "name the run's folder with --out, or "
+        raise InputError(f"{folder}: nothing to go on with; {where}leave out --resume to start")
     else:
         create_run(config, folder)
     with exclusive(folder), tidy(folder, command_to_go_on(folder), fresh=not going_on):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from toy_runs import CONFIG, command, refused
 
 from yuyan.commands.compare import compare_runs
-from yuyan.commands.runs import list_runs, summarise_run
+from yuyan.commands.runs import find_runs, list_runs, summarise_run
 from yuyan.errors import InputError
 from yuyan.evaluate.sketch import sketch
 from yuyan.metrics import difference_interval
@@ -239,3 +239,18 @@ def test_a_sketch_shows_where_curves_lie() -> None:
     assert rows[0][0] == "A" and rows[0][19] == "B" and rows[4][0] == "B" and rows[4][19] == "A"
     assert "10 |" in drawn and drawn.endswith("tokens") and sketch({"A": []}, "x") == ""
     assert sketch({"A": [(1, 1)]}, "x", width=4, height=2).count("A") == 1
+
+
+def test_a_search_is_one_thing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its trials are listed where it is named; what they share is no run, and none of them goes on by itself."""
+    search = tmp_path / "runs" / "x-tune"
+    for place in (search / "base", search / "trials" / "0000", tmp_path / "runs" / "alone"):
+        written(place, None)
+    (search / "tune.yaml").write_text("")
+    assert [place.name for place in find_runs([tmp_path / "runs"])] == ["alone"]
+    assert [place.name for place in find_runs([search])] == ["0000"]
+    capsys.readouterr()
+    assert command("runs", str(tmp_path / "runs")) == 0
+    assert f"a search; its trials:\n  yuyan runs {search}" in capsys.readouterr().err
+    assert command("runs", str(search)) == 0
+    assert "to go on" not in capsys.readouterr().err
