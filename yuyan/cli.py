@@ -379,7 +379,8 @@ def _usage_error(error: Exception) -> int:
     if show is None:
         raise error
     if said := show():  # nothing, where the help has been printed
-        _complain(f"{said} (see yuyan --help)")
+        context = getattr(error, "ctx", None)
+        _complain(f"{said} (see {'yuyan' if context is None else context.command_path} --help)")
     return int(getattr(error, "exit_code", 2))
 
 

@@ -249,11 +249,11 @@ def _explain(
         tag = found.get("kind") if isinstance(found, dict) else None
         path, keys = f"{path}.kind", [*keys, "kind"]
         expected = ", ".join(k for k in known if k) or "a mapping with a key `kind`"
-        said = f"expected one of {expected}; got {tag!r}{did_you_mean(str(tag), known)}"
+        said = f"expected one of {expected}; got {tag!r}{did_you_mean(str(tag), known, tell=False)}"
     elif kind == "literal_error":
         expected = str(error.get("ctx", {}).get("expected", ""))
         known = [k.strip(" '") for k in re.split(r",| or ", expected)]
-        said = f"expected {expected}; got {found!r}{did_you_mean(str(found), known)}"
+        said = f"expected {expected}; got {found!r}{did_you_mean(str(found), known, tell=False)}"
     elif kind == "dict_type" and kinds and isinstance(found, str):
         path, keys = f"{path}.kind", [*keys, "kind"]
         said = f"is chosen so: {path}={found}{did_you_mean(found, kinds) if found not in kinds else ''}"
@@ -325,10 +325,10 @@ def _item(data: object, part: int | str) -> object:
     return None
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A suggestion to append to a message, or nothing."""
+def did_you_mean(word: str, known: Iterable[str], *, tell: bool = True) -> str:
+    """A suggestion to append to a message; where nothing is near, all that is known, unless the message tells it; or nothing."""
     names = [k for k in known if k]
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(sorted(set(names)))}" if 0 < len(names) <= 24 else ""
+    return f"; known: {', '.join(sorted(set(names)))}" if tell and 0 < len(names) <= 24 else ""

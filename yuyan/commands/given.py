@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from yuyan.commands.run import RunConfig, read_run_config
-from yuyan.config import flatten
+from yuyan.config import COMMAND_LINE, flatten
 from yuyan.errors import ConfigError
 
 Given = str | Path | Mapping[str, Any] | RunConfig
@@ -20,13 +20,25 @@ def config_of(
     given: Given, overrides: Sequence[str | Mapping[str, Any]] = (), keywords: Mapping[str, Any] | None = None
 ) -> RunConfig:
     """The config, checked. Overrides apply in order, keywords (`train__steps=50`) last. Raises ConfigError, DataError."""
+    if not isinstance(given, str | Path | Mapping | BaseModel):
+        raise ConfigError(f"config: expected a YAML file, a text, a mapping or a RunConfig; got {type(given).__name__}")
+    for key in keywords or {}:
+        _check_keyword(key)
     written = [each for override in overrides for each in _assignments(override)]
     written += [_assignment(key.replace("__", "."), value) for key, value in (keywords or {}).items()]
-    if isinstance(given, BaseModel | Mapping):
-        plain = _plain(given, "config")
-        assert isinstance(plain, dict)
+    plain: Any = _plain(given, "config") if isinstance(given, BaseModel | Mapping) else Path(given)
+    try:
         return read_run_config(plain, written)
-    return read_run_config(Path(given), written)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace(f"{COMMAND_LINE}: ", "")) from None
+
+
+def _check_keyword(key: str) -> None:
+    """Raises ConfigError for the key of a section that is written without its section."""
+    sections = {name: field.annotation for name, field in RunConfig.model_fields.items()}
+    inside = [name for name, section in sections.items() if key in getattr(section, "model_fields", {})]
+    if key not in sections and inside:
+        raise ConfigError(f"{key}: unknown key; did you mean {' or '.join(f'{name}__{key}' for name in inside)}?")
 
 
 def _assignments(override: str | Mapping[str, Any]) -> list[str]:

@@ -107,6 +107,7 @@ class Session:
         self.watch = Watch(folder, self.batches, corpus.tokenizer, self.log, None if task else config.train.spike)
         self.last_saved, self.step_saved, self.look_seconds = time.monotonic(), -1, 0.0
         self.gave_back = self.last_saved
+        self.seen: float | None = None
 
     # ------------------------------------------------------------ before
 
@@ -219,6 +220,7 @@ class Session:
             look = self.measure_alike if self.state.weights.sharded else self.measure
             score = self.state.weights.inside(partial(look, self.model, "validation", self.config.evaluate.tokens))
         assert score is not None
+        self.seen = score.value
         self.log.write({
             "step": self.state.step, "tokens": self.state.tokens, "seconds": round(self.state.seconds, 3),
             "look_seconds": round(time.monotonic() - started, 3), "validation": score.plain(), **({"better": "higher"} if score.better == "higher" else {}),
@@ -292,11 +294,14 @@ class Session:
         return patience is not None and self.state.best.get("looks_since", 0) >= patience
 
     def _note(self, update: Update, speed: float) -> str:
-        best = next((f"  best {v:.3f} {terminal_name(k)}" for k, v in self.state.best.items() if k in MEASURES), "")
+        best = next(((v, terminal_name(k)) for k, v in self.state.best.items() if k in MEASURES), None)
+        looks = [] if self.seen is None else [f"validation {self.seen:.3f}"]
+        looks += [f"best {best[0]:.3f}"] if best is not None and best[0] != self.seen else []
+        seen = "" if best is None else f"  {', '.join(looks)} {best[1]}"
         loss = f"{update.loss:.3f}"
         if self.per_byte is not None:
             loss += f" ({update.loss * self.per_byte / math.log(2):.3f} bits per byte)"
-        return f"step {update.step}  loss {loss}{best}  {quick(speed)} {self.objective.counted}/s"
+        return f"step {update.step}  loss {loss}{seen}  {quick(speed)} {self.objective.counted}/s"
 
     def _say_how_to_go_on(self, stop: StopRequest) -> None:
         raise Interrupted(

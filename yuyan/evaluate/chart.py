@@ -36,6 +36,7 @@ class Axis:
     title: str
     log: bool = False
     time: bool = False  # seconds, written as a clock would
+    whole: bool = False  # numbers of things
     silent: bool = False  # the title stands elsewhere already
 
 
@@ -142,7 +143,7 @@ def _grid(y_ticks: Sequence[Tick], height: int) -> Markup:
 
 def _x_axis(across: Scale, x: Axis, height: int, language: str) -> Markup:
     parts = [Markup('<line class="axis" x1="0" x2="100%" y1="{0}" y2="{0}"/>').format(height)]
-    for tick in ticks(across, 6 if height > 200 else 3, time=x.time, language=language):
+    for tick in ticks(across, 6 if height > 200 else 3, time=x.time, whole=x.whole, language=language):
         parts.append(
             Markup('<line class="axis" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text class="tick middle" x="{0}" y="{3}">{4}</text>')
             .format(_share(tick.at), height, height + 5, height + 20, tick.label)
@@ -285,11 +286,11 @@ def _left_out(given: Sequence[Line], drawn: Sequence[Line], down: Scale, languag
 # ---------------------------------------------------------------- bars
 
 
-def bar_chart(bars: Sequence[Bar], *, title: str, language: str = "en") -> Markup:
-    """Horizontal bars from zero with error bars, each with its name, its value and a note."""
+def bar_chart(bars: Sequence[Bar], *, title: str, most: float | None = None, language: str = "en") -> Markup:
+    """Horizontal bars from zero, to `most` if it is given, with error bars; each with its name, its value and a note."""
     if not bars:
         return Markup('<p class="nothing">{}</p>').format(word("no_rungs", language))
-    scale = _bar_scale(bars)
+    scale = _bar_scale(bars) if most is None else Scale(0.0, most)
     rows = Markup("").join(_bar_row(bar, scale) for bar in bars)
     axis = Markup("").join(
         Markup('<text class="tick middle" x="{}" y="14">{}</text>').format(_share(tick.at), tick.label)

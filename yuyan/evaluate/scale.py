@@ -115,9 +115,13 @@ def _without_outliers(ordered: Sequence[float]) -> tuple[float, float]:
 # ---------------------------------------------------------------- ticks
 
 
-def ticks(scale: Scale, wanted: int = TICKS, *, time: bool = False, language: str = "en") -> list[Tick]:
-    """About `wanted` ticks on round values inside the domain."""
+def ticks(
+    scale: Scale, wanted: int = TICKS, *, time: bool = False, whole: bool = False, language: str = "en"
+) -> list[Tick]:
+    """About `wanted` ticks on round values inside the domain, fewer if they are to be `whole` numbers."""
     values = _log_values(scale, wanted, time) if scale.log else _linear_values(scale, wanted, time)
+    if whole:
+        values = [value for value in values if value == round(value)]
     if time:
         return [Tick(scale.at(v), duration(v, language)) for v in values]
     step = min((b - a for a, b in pairwise(values)), default=abs(scale.high) or 1.0)

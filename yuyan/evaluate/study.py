@@ -57,13 +57,16 @@ def study_page(study: Mapping[str, Any], language: str = "en") -> str:
     choose = max if study.get("higher") else min
     best = [(number, choose(value for n, value in measured if n <= number)) for number, _ in measured]
     history = line_chart(
-        [Line(word("each_trial", language), measured, "s1", faint=False), Line(word("best_so_far", language), best)],
-        Axis(word("trial", language)), Axis(measure), language=language,
+        [Line(word("best_so_far", language), best), Line(word("each_trial", language), measured, "s1")],
+        Axis(word("trial", language), whole=True), Axis(measure), language=language,
     )  # fmt: skip
-    bars = [Bar(key, value, text=f"{100 * value:.0f} %") for key, value in study["importance"].items()]
+    bars = [
+        Bar(key.replace(".", ".\u200b"), value, text=f"{100 * value:.0f} %")
+        for key, value in study["importance"].items()
+    ]
     parts: list[dict[str, Any]] = [{"id": "history", "chart": history}]
     if bars:
-        chart = bar_chart(bars, title=word("importance_axis", language), language=language)
+        chart = bar_chart(bars, title=word("importance_axis", language), most=1.0, language=language)
         parts.append({"id": "importance", "chart": chart, "text": word("explain_importance", language)})
     parts.append({"id": "trials", "grid": _trials_grid(trials, measure, language)})
     parts.append({"id": "best_settings", "listing": study["best"]})

@@ -161,10 +161,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "trial_running": ("running", "进行中"),
     "trial_waiting": ("waiting", "等待"),
     "importance": ("What matters", "哪些设置重要"),
-    "importance_axis": ("share of the differences that a key explains", "该键解释的差异比例"),
+    "importance_axis": ("share explained", "解释的比例"),
     "explain_importance": (
-        "From where the better trials lie (PED-ANOVA, Watanabe et al. 2023); with few trials, a rough guess.",
-        "由较好试验的分布估计（PED-ANOVA, Watanabe 等 2023）；试验少时只是粗略估计。",
+        "How much of the differences between trials each key explains, from where the better ones lie (PED-ANOVA, Watanabe et al. 2023); with few trials, a rough guess.",
+        "各键解释了多少试验间的差异，由较好试验的分布估计（PED-ANOVA, Watanabe 等 2023）；试验少时只是粗略估计。",
     ),
     "best_settings": ("The best config", "最佳配置"),
     # runs side by side

@@ -84,3 +84,16 @@ def test_time_between_lines(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(LINE_SECONDS, wrong)
         with pytest.raises(ConfigError, match="YUYAN_LINE_SECONDS: expected a number of seconds"):
             line_seconds()
+
+
+@pytest.mark.parametrize(
+    ("given", "keys", "said"),
+    [
+        (3, {}, r"^config: expected a YAML file, a text, a mapping or a RunConfig; got int$"),
+        (STORIES, {"steps": 10}, r"^steps: unknown key; did you mean train__steps\?$"),
+        (STORIES, {"train__stepz": 10}, r"^train\.stepz: unknown key; did you mean 'steps'\?$"),
+    ],
+)
+def test_mistakes_are_said_as_python_has_them(given: Any, keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        config_of(given, (), keys)

@@ -160,6 +160,19 @@ def test_ticks_are_round(scale: Scale, time: bool, labels: list[str]) -> None:
     assert [tick.label for tick in ticks(scale, 5, time=time)] == labels
 
 
+def test_ticks_of_things_that_are_counted() -> None:
+    assert [tick.label for tick in ticks(Scale(0, 3), 6)] == ["0", "0.5", "1.0", "1.5", "2.0", "2.5", "3.0"]
+    assert [float(tick.label) for tick in ticks(Scale(0, 3), 6, whole=True)] == [0, 1, 2, 3]
+
+
+def test_shares_are_drawn_of_the_whole() -> None:
+    """One that is nearly all is not cut at some times the middle one."""
+    bars = [Bar("a", 0.97), Bar("b", 0.02), Bar("c", 0.01)]
+    assert "beyond" in bar_chart(bars, title="share")
+    drawn = bar_chart(bars, title="share", most=1.0)
+    assert "beyond" not in drawn and 'width="97.00%"' in drawn
+
+
 @given(st.lists(st.one_of(st.floats(-5, 5), st.just(math.nan)), min_size=3, max_size=400), st.integers(20, 60))
 def test_thinning_keeps_order_ends_and_extremes(values: list[float], limit: int) -> None:
     points = [(float(i), y) for i, y in enumerate(values)]
