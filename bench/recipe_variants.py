@@ -79,11 +79,16 @@ def width(factor: float) -> Variant:
     def change(config: RunConfig, corpus: Corpus) -> RunConfig:
         hidden = max(64, round(config.model.hidden_size * factor / 32) * 32)
         scale = (config.model.hidden_size / hidden) ** 0.5
-        start = config.model.initialisation.model_copy(update={"std": hidden**-0.5})
-        config = gpt(hidden_size=hidden, num_heads=hidden // 32, initialisation=start)(config, corpus)
+        config = gpt(hidden_size=hidden, num_heads=hidden // 32)(config, corpus)
         return optimizer(lr=lambda old: old * scale)(config, corpus)
 
     return change
+
+
+def wide_start(config: RunConfig) -> Initialisation:
+    """Numbers as large behind a matrix as before it."""
+    assert isinstance(config.model, Gpt)
+    return Initialisation(std=config.model.hidden_size**-0.5, embedding_std=0.02, zero_output=True)
 
 
 def regularised(factor: float) -> Variant:
@@ -180,11 +185,15 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
     ),
     "layer-norm": ("LayerNorm instead of RMSNorm", stack(norm=LayerNorm())),
     "learned": ("learned instead of rotary positions", stack(position=Learned(max_position_embeddings=256))),
-    "start-gpt2": ("GPT-2's first weights", gpt(initialisation=Initialisation())),
-    "start-small": (
-        "small first weights, projections into the stream zero",
+    "start-wide": (
+        "first weights of 1 / sqrt(width) and, into the stream, zero",
+        lambda config, corpus: gpt(initialisation=wide_start(config))(config, corpus),
+    ),
+    "start-zero": (
+        "projections into the stream zero at first",
         gpt(initialisation=Initialisation(std=0.02, embedding_std=0.02, zero_output=True)),
     ),
+    "start-tiny": ("first weights half as large", gpt(initialisation=Initialisation(std=0.01, embedding_std=0.02))),
     "untied": ("a table of its own for the scores", gpt(tied=False)),
     "decay-weak": ("weight decay 0.01", optimizer(weight_decay=0.01)),
     "decay-strong": ("weight decay 1", optimizer(weight_decay=1.0)),
@@ -215,7 +224,7 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
 }
 
 NUMBERS_ONLY = frozenset(
-    {"lr-half", "lr-double", "cosine", "decay-short", "decay-long", "start-gpt2", "start-small", "decay-weak", "decay-strong",
+    {"lr-half", "lr-double", "cosine", "decay-short", "decay-long", "start-wide", "start-zero", "start-tiny", "decay-weak", "decay-strong",
      "muon-double", "muon-half"}
 )  # fmt: skip
 """Those whose step does the same work as the default's, only with other numbers: its pace is theirs."""

@@ -236,7 +236,7 @@ It has one dial, `model.size`, and even that turns itself:
 - **Size.** The machine's speed is measured; a network of N weights that reads D tokens costs about 6 N D operations, and D / N
   is held near 5. Small texts are read many times, so a larger network and fewer readings are better than the reverse.
 - **Network.** A decoder in the layout of Qwen3: rotary positions, RMSNorm before each part, norms on queries and keys, SwiGLU,
-  scores that share the embedding, projections into the residual stream that start at zero, no biases.
+  scores that share the embedding, no biases; first weights like GPT-2's, of a deviation of 0.02 and less into the stream.
 - **Training.** Muon for the matrices inside the network and AdamW with beta2 = 0.98 for the rest, both at a rate of 8e-3 at a
   width of 128 that falls with the root of the width (a recurrent network has AdamW alone), 3 % warm-up, a level half, a straight
   way down to zero; bfloat16 with float32 master weights. Batches grow about as the root of the tokens read in all: 2,048 tokens

@@ -277,6 +277,18 @@ ERRORS = [
     Planted("a state saved while steps are skipped", "commands/session.py", "if self.state.streak:", "if False:", ("laws/test_bad_steps.py",)),
     Planted("what batches leave is kept until the state is saved", "commands/session.py", "            self._give_back()\n", "", ("journeys/test_use_a_task.py",)),
     Planted("answering a file shows nothing", "commands/task_use.py", "            bar.advance(len(answers))\n", "", ("journeys/test_use_a_task.py",)),
+    Planted("loss: gradients are made though nobody wants them", "nn/linear_cross_entropy.py", "if not torch.is_grad_enabled():", "if False:", ("units/nn/test_linear_cross_entropy.py",)),
+    Planted("loss: the factor of a gradient is rounded", "nn/linear_cross_entropy.py", "g * float(scored[0])", "g * scored[0].to(g.dtype)", ("units/nn/test_linear_cross_entropy.py",)),
+    Planted("precision: the norm of rounded gradients is rounded", "train/precision.py", "torch._foreach_norm(rounded, 2, torch.float32)", "torch._foreach_norm(rounded, 2)", ("units/train/test_precision.py",)),
+    Planted("watch: spikes are compared with spikes after a resume", "commands/watch.py", 'if "spike" not in record)', "if record)", ("laws/test_bad_steps.py",)),
+    Planted("batches: an order goes on with another batch", "corpus/batch.py", '!= mine["batch"]:', "is mine:", ("laws/test_order.py",)),
+    Planted("fitting: each process takes what fits itself", "commands/fitting.py", "min(int(each) for each in world.gather(torch.tensor(fits)))", "fits", ("units/train/test_room.py",)),
+    Planted("fitting: a network is built that does not fit", "commands/fitting.py", "LEAST_BYTES * count) > free", "LEAST_BYTES * count) < free", ("units/train/test_room.py",)),
+    Planted("lr: the rest of Muon keeps its rate", "commands/rate.py", "optimizer.rest.lr * rate / optimizer.lr", "optimizer.rest.lr", ("units/commands/test_rate.py",)),
+    Planted("lr: a rate is suggested that came too late", "commands/rate.py", "there - LAG", "there", ("units/commands/test_rate.py",)),
+    Planted("tune: keys of another kind are drawn", "commands/search_space.py", "    except ConfigError:\n        return False", "    except ConfigError:\n        return True", ("units/commands/test_tune.py",)),
+    Planted("tune: only the lower end of a range is checked", "commands/search_space.py", "values = (low, high, low + BETWEEN * (high - low))", "values = (low,)", ("units/commands/test_tune.py",)),
+    Planted("config: a section without a kind is of any", "config.py", 'section = {"kind": _kind(type(default)), **section}', 'section = {"kind": _kind(models[-1]), **section}', ("units/test_config.py",)),
 ]  # fmt: skip
 
 
@@ -320,6 +332,8 @@ def caught(error: Planted) -> bool:
 def main() -> None:
     """Plant what was asked for, one after the other; exit 1 if one goes unnoticed."""
     chosen = [e for e in ERRORS if not sys.argv[1:] or any(word in e.name for word in sys.argv[1:])]
+    if not chosen:
+        sys.exit(f"none of the planted errors is called {' or '.join(sys.argv[1:])}")
     with tempfile.TemporaryDirectory() as temporary:
         copied(Path(temporary))
         if said := failure(Path(temporary), dict.fromkeys(name for error in chosen for name in error.tests)):

@@ -21,7 +21,6 @@ from yuyan.commands.settings import EvaluateConfig, From, RunData, TrainConfig, 
 from yuyan.models.classic import Gru, Lstm, Nplm, Rnn
 from yuyan.models.cost import GATES
 from yuyan.models.presets import RECURRENT, Auto, Family, Gpt
-from yuyan.nn.initialise import Initialisation
 from yuyan.text import Prepared
 from yuyan.tokens.train import BytePairConfig
 from yuyan.train import AdamW, Muon, WarmupStableDecay, resolve
@@ -127,9 +126,8 @@ def _gpt(auto: Auto, size: _Size) -> tuple[Gpt, float, float]:
         if isinstance(named := auto.named, Gpt)
         else Gpt(hidden_size=hidden, num_layers=layers, num_heads=hidden // 32)
     )
-    start = Initialisation(std=model.hidden_size**-0.5, embedding_std=0.02, zero_output=True)
     dropout = round(min(0.5, max(0.0, size.epochs - 3) / 50), 2)
-    model = model.model_copy(update={"dropout": dropout, "initialisation": start})
+    model = model.model_copy(update={"dropout": dropout})
     return model, 8e-3 * math.sqrt(128 / model.hidden_size), 0.1 if size.epochs < 4 else 0.3
 
 

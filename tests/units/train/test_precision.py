@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from yuyan.train import precision
 from yuyan.train.precision import MasterWeights
 
 
@@ -51,7 +52,7 @@ def test_the_norm_of_rounded_gradients_where_there_are_no_kernels(monkeypatch: p
     layer(torch.randn(5, 300).bfloat16()).square().sum().backward()
     weights.take_gradients()
     by_kernels = weights.gradient_norm()
-    monkeypatch.setattr("yuyan.train.precision.has_words", lambda tensor: False)
+    monkeypatch.setattr(precision, "has_words", lambda tensor: False)
     assert weights.gradient_norm() == pytest.approx(by_kernels, rel=1e-5)
 
 
