@@ -56,7 +56,7 @@ def most_rows(
     fits = wanted
     while fits and fixed + _needed(model, settings, dtype, fits * texts).activations > room:
         fits //= 2
-    line = f"memory: about {human_size(needed.total)} needed, {human_size(needed.activations)} of it for a forward pass of {wanted} rows; {human_size(room)} free"
+    line = f"memory: about {human_size(needed.total)} needed, {human_size(needed.activations)} of it for a forward pass of {wanted} row{'s' * (wanted > 1)}; {human_size(room)} free"
     if not fits:
         more = (
             "" if settings.activation_checkpointing or not blocks_of(model) else "train.activation_checkpointing=true, "

@@ -91,6 +91,11 @@ def _trials_grid(trials: Sequence[Mapping[str, Any]], measure: str, language: st
     return Grid(head, rows, frozenset({1, *texts}))
 
 
+def _parted(name: str) -> tuple[str, str, str]:
+    """The letter and the place of a run, `A runs/first`."""
+    return name.partition(" ")
+
+
 def comparison_page(
     names: Sequence[str],
     scores: _Table,
@@ -117,9 +122,13 @@ def comparison_page(
         parts.append(
             part | {"id": "curves" if not number else "", "text": word("explain_looks", language) if not number else ""}
         )
-    figures = [Figure(name.partition(" ")[0], name.partition(" ")[2]) for name in names]
+    figures = [Figure(letter, place) for letter, _, place in map(_parted, names)]
     return _page(
-        " / ".join(name.rpartition("/")[2] for name in names), word("comparison", language), figures, parts, language
+        " / ".join(f"{letter} {place.rpartition('/')[2]}" for letter, _, place in map(_parted, names)),
+        word("comparison", language),
+        figures,
+        parts,
+        language,
     )
 
 
