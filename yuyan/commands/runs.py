@@ -40,6 +40,8 @@ class RunSummary:
     parameters: int | None = None
     plan: str = ""
     step: int = 0
+    saved: int | None = None
+    """The newest step whose state is kept: a run that was killed goes on from there."""
     measure: str | None = None
     value: float | None = None
     interval: tuple[float, float] | None = None
@@ -61,7 +63,7 @@ def summarise_run(folder: Path, *, contents: bool = False) -> RunSummary:
         config = open_run(folder)
         known = dataclasses.replace(
             known, name=config.name, model=config.model.kind, plan=_plan(config), parameters=made.get("parameters"),
-            text=made.get("text", {}).get("validation"),
+            text=made.get("text", {}).get("validation"), saved=max((int(place.name) for place in _states(folder)), default=None),
         )  # fmt: skip
         report = last_report(folder)
         known = _with_report(known, report) if report is not None else _with_log(known, folder)
@@ -133,9 +135,13 @@ def _check(folder: Path, contents: bool) -> None:
         verify(model, contents=contents)
     elif (folder / "reports").is_dir():
         raise CheckpointCorrupt(model, "the model of the report", "no such folder")
-    states = sorted(place for place in (folder / "state").glob("*") if place.name.isdigit())
-    for place in states:
+    for place in _states(folder):
         verify(place, contents=contents)
+
+
+def _states(folder: Path) -> list[Path]:
+    """The checkpoints, the oldest first."""
+    return sorted(place for place in (folder / "state").glob("*") if place.name.isdigit())
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
@@ -257,7 +263,10 @@ def letter_of(number: int) -> str:
 
 
 def _state(run: RunSummary) -> str:
-    return run.state if run.state in ("done", "damaged") else f"{run.state}, step {run.step:,}"
+    if run.state in ("done", "damaged"):
+        return run.state
+    behind = run.state == "stopped" and run.saved is not None and run.saved < run.step
+    return f"{run.state}, step {run.step:,}{f', saved at {run.saved:,}' if behind else ''}"
 
 
 def _score(run: RunSummary) -> str:

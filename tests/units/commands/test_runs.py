@@ -74,6 +74,9 @@ def test_each_state_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert found == {"done": "done", "stopped": "stopped", "running": "running", "gone": "stopped"}
     way = summarise_run(stopped)
     assert (way.step, way.tokens, way.value, way.whole) == (20, 200, 2.8, False)
+    with publish_folder(stopped / "state" / "00000015") as temporary:
+        (temporary / "x").write_text("x")
+    assert "stopped, step 20, saved at 15" in repr(list_runs([stopped])), "it was killed between two checkpoints"
     assert way.parameters == 1234 and summarise_run(done).value == 2.0
 
 
