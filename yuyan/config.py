@@ -261,7 +261,10 @@ def _explain(
         said = f"{error['msg'][0].lower()}{error['msg'][1:]}".removeprefix("value error, ")
         if kind == "tuple_type":
             said += f"; write [{json.dumps(found, ensure_ascii=False)}]"
-        elif kind != "value_error" or not isinstance(found, Mapping):  # what a whole section refuses, it says itself
+        elif kind == "value_error" and isinstance(found, Mapping):  # what a whole section refuses, it says itself
+            written = {place for name, place in origin.items() if name.startswith(f"{path}.")}
+            origin = dict.fromkeys([path], COMMAND_LINE) if COMMAND_LINE in written else origin
+        elif repr(found) not in said:
             said += f"; got {found!r}"
     return f"{_origin(keys, origin, where)}{path}: {said}"
 

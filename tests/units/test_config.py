@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from yuyan.config import Config, build, dump, fingerprint, flatten, load_config, parse_override, to_yaml
 from yuyan.errors import ConfigError, DataError
@@ -118,3 +118,27 @@ def test_files_that_are_no_config(tmp_path: Path) -> None:
 
 def test_flatten_keeps_lists_and_empty_mappings_as_leaves() -> None:
     assert flatten({"a": {"b": [1, 2], "c": {}}, "d": None}) == {"a.b": [1, 2], "a.c": {}, "d": None}
+
+
+def test_a_section_that_the_command_line_made_wrong_is_said_to_be_from_there(tmp_path: Path) -> None:
+    file = write(tmp_path, "steps: 3\nlimits: {low: 1, high: 2}\n")
+
+    class Limits(Config):
+        low: int
+        high: int
+
+        @model_validator(mode="after")
+        def _ordered(self) -> Limits:
+            if self.low > self.high:
+                raise ValueError(f"low {self.low} is above high {self.high}")
+            return self
+
+    class Whole(Config):
+        steps: int
+        limits: Limits
+
+    with pytest.raises(ConfigError, match=r"^command line: limits: low 5 is above high 2$"):
+        load_config(Whole, file, ["limits.low=5"])
+    file.write_text("steps: 3\nlimits: {low: 4, high: 2}\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml:2: limits: low 4 is above high 2$"):
+        load_config(Whole, file, ["steps=5"])
