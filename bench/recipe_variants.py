@@ -202,6 +202,10 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
     "dropout-double-decay": ("twice the dropout, weight decay 1", both(regularised(2.0), optimizer(weight_decay=1.0))),
     "dropout-double-narrow": ("twice the dropout, 0.7 of the width", both(regularised(2.0), width(0.7))),
     "adamw": ("AdamW for all, half the rate", adamw),
+    "adamw-wide": (
+        "AdamW for all, half the rate, from that start, which suits it",
+        lambda config, corpus: both(adamw, gpt(initialisation=wide_start(config)))(config, corpus),
+    ),
     "adamw-batch-double": ("AdamW for all, half the rate, twice the batch", both(adamw, rows(2))),
     "muon-double": ("twice the rate for Muon's matrices", muon(lr=lambda old: old * 2)),
     "muon-half": ("half the rate for Muon's matrices", muon(lr=lambda old: old / 2)),
@@ -223,8 +227,9 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
     ),
 }
 
-NUMBERS_ONLY = frozenset(
-    {"lr-half", "lr-double", "cosine", "decay-short", "decay-long", "start-wide", "start-zero", "start-tiny", "decay-weak", "decay-strong",
-     "muon-double", "muon-half"}
+SAME_STEP = (
+    "lr-half", "lr-double", "cosine", "decay-short", "decay-long", "start-wide", "start-zero", "start-tiny", "decay-weak",
+    "decay-strong", "muon-double", "muon-half",
 )  # fmt: skip
-"""Those whose step does the same work as the default's, only with other numbers: its pace is theirs."""
+PACE_OF = dict.fromkeys(SAME_STEP, "default") | {"adamw-wide": "adamw"}
+"""Whose pace is theirs: their step does the same work, only with other numbers."""

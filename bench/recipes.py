@@ -39,7 +39,7 @@ import yuyan  # noqa: F401  # isort: skip  (before torch: it chooses how threads
 import torch  # isort: skip
 from brown import data_folder
 from ladders import source
-from recipe_variants import NUMBERS_ONLY, VARIANTS
+from recipe_variants import PACE_OF, VARIANTS
 
 from yuyan.commands.corpus import Corpus
 from yuyan.commands.fitting import choose_micro_rows
@@ -144,7 +144,7 @@ class Bench:
 
     def tokens_a_second(self, name: str, text: str) -> float:
         """That of `REFERENCE` on this machine, at best; another's, that times how much faster it was beside the reference."""
-        name = "default" if name in NUMBERS_ONLY else name
+        name = PACE_OF.get(name, name)
         found = {(p["variant"], p["text"], p["budget"]): p for p in lines_of(PACES)}
         key = {"variant": name, "text": text, "budget": self.budget}
         if tuple(key.values()) not in found:
