@@ -25,8 +25,8 @@ from yuyan.train.room import free_memory, human_size
 from yuyan.train.threads import fair_threads, fastest_threads
 from yuyan.train.world import World
 
-LEAST_BYTES = 12
-"""Of a parameter that is trained: it and its gradient in float32, and one number of the optimizer at least."""
+LEAST_BYTES = 8
+"""Of a parameter that is trained: it and its gradient in float32."""
 
 
 def most_rows(
@@ -69,11 +69,11 @@ def most_rows(
 
 
 def check_size(network: Network, world: World) -> None:
-    """Raises ConfigError for a network whose weights, gradients and AdamW's memory alone do not fit: before it is built."""
+    """Raises ConfigError for a network whose weights and gradients alone do not fit: before it is built."""
     free, count = free_memory(), parameter_count(network)
     if free is not None and (needed := LEAST_BYTES * count) > free // world.local_size:
         raise ConfigError(
-            f"memory: about {human_size(needed)} needed for {count:,} parameters with their gradients and the optimizer's memory; "
+            f"memory: about {human_size(needed)} needed for {count:,} parameters and their gradients; "
             f"{human_size(free // world.local_size)} free. Give a smaller model"
         )
 

@@ -99,12 +99,12 @@ def test_processes_share_a_machine(network: NetworkModule) -> None:
 def test_a_network_that_cannot_be_built_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """The system would kill the process without a word."""
     huge = Gpt(hidden_size=16384, num_layers=96, num_heads=128).network(512)
-    with pytest.raises(ConfigError, match=r"^memory: about 3\d\d\d\.\d GB needed for \d+,\d+,\d+,\d+ parameters"):
+    with pytest.raises(ConfigError, match=r"^memory: about 2\d\d\d\.\d GB needed for \d+,\d+,\d+,\d+ parameters"):
         check_size(huge, World())
     small = Gpt(hidden_size=64, num_layers=2, num_heads=2).network(512)
     check_size(small, World())
     monkeypatch.setattr("yuyan.commands.fitting.free_memory", lambda: 1_000_000)
-    with pytest.raises(ConfigError, match="memory: about 2 MB needed"):
+    with pytest.raises(ConfigError, match="memory: about 1 MB needed"):
         check_size(small, World())
 
 
