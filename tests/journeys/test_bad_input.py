@@ -114,7 +114,7 @@ def test_odd_characters_are_text(here: Path, capsys: pytest.CaptureFixture[str])
 def test_fewer_tokens_than_one_window(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "few.txt").write_text("One two.\nThree.\nFour five.\n")
     few = ("data.sources=[few.txt]", "data.documents=line", "data.section_characters=null")
-    refused(capsys, *TRAIN, "--out", "out", *few, "train.context=500", said=r"train\.context: .* tokens, and one row of length 500",
+    refused(capsys, *TRAIN, "--out", "out", *few, "train.context=500", "train.batch_tokens=500", said=r"train\.context: .* tokens, and one row of length 500",
             place=here)  # fmt: skip
     refused(capsys, "ladder", "few.txt", "--set", "documents=line", "--rungs", "unigram,gpt", "--budget", "10s", "--out", "out",
             said=r"few\.txt: \d+ tokens to train on are too few for gpt", place=here)  # fmt: skip

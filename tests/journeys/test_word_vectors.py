@@ -76,7 +76,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "key of another kind": (("train", "t.txt", "--out", "v", "--set", "model.kind=glove", "--set", "model.output.kind=tree"), "model.output: unknown key"),
     "key of another output": (("train", "t.txt", "--out", "v", "--set", "model.output={kind: tree, count: 5}"), "model.output.count: unknown key"),
     "negatives in the wrong place": (("train", "t.txt", "--out", "v", "--set", "model.negatives=3"), "model.negatives: unknown key; known: .*output"),
-    "output without a kind": (("train", "t.txt", "--out", "v", "--set", "model.output.count=3"), "model.output.kind: expected one of negatives, tree; none is given"),
+    "output without a kind": (("train", "t.txt", "--out", "v", "--set", "model.output.counts=3"), "model.output.counts: unknown key of kind negatives, the default; did you mean 'count'"),
     "unknown output": (("train", "t.txt", "--out", "v", "--set", "model.output.kind=tre"), "did you mean 'tree'"),
     "missing file": (("train", "nowhere.txt", "--out", "v"), "nowhere.txt"),
     "empty file": (("train", "empty.txt", "--out", "v"), "empty.txt|there is no word"),

@@ -32,6 +32,8 @@ from yuyan.train import (
 class Sum:
     """A toy objective: the loss of a row is the sum of what the model makes of it, weighed by `weight`."""
 
+    independent = True
+
     def example(self, row: Any, random: Any) -> dict[str, Any]:
         return {"input_ids": row}
 
