@@ -37,6 +37,7 @@ class Axis:
     log: bool = False
     time: bool = False  # seconds, written as a clock would
     whole: bool = False  # numbers of things
+    from_zero: bool = False  # what is small beside all of it is not to look large
     silent: bool = False  # the title stands elsewhere already
 
 
@@ -105,7 +106,9 @@ def line_chart(
     if not drawn:
         return Markup('<p class="nothing">{}</p>').format(word("no_curve", language))
     across = x_scale((px for line in drawn for px, _ in line.points), log=x.log)
-    down = y_scale((py for line in drawn for _, py in line.points), [r.value for r in references])
+    edges = [edge for line in drawn for _, low, high in line.band for edge in (low, high)]
+    heights = [*(py for line in drawn for _, py in line.points), *edges]
+    down = y_scale(heights, [*(r.value for r in references), *([0.0] if y.from_zero else ())])
     y_ticks = ticks(down, 5)
     labels = _direct_labels(drawn, references, down, height)
     left = 10 + max((text_width(tick.label) for tick in y_ticks), default=0)

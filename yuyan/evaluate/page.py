@@ -334,7 +334,8 @@ def _run_chart(updates: Sequence[Mapping[str, Any]], key: str, title: str, langu
     line = Line(title, _points(updates, "step", key))
     lines = [line] if key == "learning_rate" else with_mean(line)  # a schedule has no noise to take out
     across = Axis(word("step_axis", language))
-    return line_chart(lines, across, Axis(title, silent=True), height=height, language=language)
+    down = Axis(title, silent=True, from_zero=key == "memory")
+    return line_chart(lines, across, down, height=height, language=language)
 
 
 def _measure(evaluations: Sequence[Mapping[str, Any]]) -> str:

@@ -165,6 +165,22 @@ def test_ticks_of_things_that_are_counted() -> None:
     assert [float(tick.label) for tick in ticks(Scale(0, 3), 6, whole=True)] == [0, 1, 2, 3]
 
 
+def test_an_interval_is_not_cut_and_what_hardly_changes_looks_so() -> None:
+    """The ends of the vertical axis, by its ticks."""
+
+    def ends(line: Line, axis: Axis) -> tuple[float, ...]:
+        labels = re.findall(r'<text class="tick end"[^>]*>([^<]*)<', line_chart([line], Axis("x"), axis))
+        return tuple(float(label.replace(",", "")) for label in (labels[0], labels[-1]))
+
+    curve = [(0.0, 2.0), (1.0, 1.6)]
+    assert ends(Line("a", curve), Axis("y")) == (1.6, 2.0)
+    low, high = ends(Line("a", curve, band=[(0.0, 1.8, 2.3), (1.0, 1.5, 1.7)]), Axis("y"))
+    assert low <= 1.5 and high >= 2.3
+    flat = Line("a", [(0.0, 905.0), (1.0, 907.0)])
+    assert ends(flat, Axis("y"))[0] > 900
+    assert ends(flat, Axis("y", from_zero=True))[0] == 0
+
+
 def test_shares_are_drawn_of_the_whole() -> None:
     """One that is nearly all is not cut at some times the middle one."""
     bars = [Bar("a", 0.97), Bar("b", 0.02), Bar("c", 0.01)]
