@@ -203,7 +203,7 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
     "dropout-double-narrow": ("twice the dropout, 0.7 of the width", both(regularised(2.0), width(0.7))),
     "adamw": ("AdamW for all, half the rate", adamw),
     "adamw-wide": (
-        "AdamW for all, half the rate, from that start, which suits it",
+        "AdamW for all, half the rate, from first weights of 1 / sqrt(width), which suit it",
         lambda config, corpus: both(adamw, gpt(initialisation=wide_start(config)))(config, corpus),
     ),
     "adamw-batch-double": ("AdamW for all, half the rate, twice the batch", both(adamw, rows(2))),
