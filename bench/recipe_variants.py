@@ -14,7 +14,7 @@ from yuyan.corpus.augment import Augmentation, Delete, Replace, Swap, TokenDropo
 from yuyan.models.presets import Custom, Gpt
 from yuyan.nn.ffn import Mlp
 from yuyan.nn.initialise import Initialisation
-from yuyan.nn.norm import LayerNorm, RMSNorm
+from yuyan.nn.norm import LayerNorm
 from yuyan.nn.position import Learned
 from yuyan.train import AdamW, Cosine, Muon, WarmupStableDecay
 
@@ -85,10 +85,11 @@ def width(factor: float) -> Variant:
     return change
 
 
-def wide_start(config: RunConfig) -> Initialisation:
-    """Numbers as large behind a matrix as before it."""
+def wide_start(config: RunConfig, corpus: Corpus) -> RunConfig:
+    """First weights behind whose matrices numbers are as large as before them."""
     assert isinstance(config.model, Gpt)
-    return Initialisation(std=config.model.hidden_size**-0.5, embedding_std=0.02, zero_output=True)
+    start = Initialisation(std=config.model.hidden_size**-0.5, embedding_std=0.02, zero_output=True)
+    return gpt(initialisation=start)(config, corpus)
 
 
 def regularised(factor: float) -> Variant:
@@ -101,15 +102,6 @@ def mlp(activation: str) -> Variant:
     return stack(
         ffn=lambda old: Mlp(intermediate_size=old.ffn.intermediate_size * 3 // 2, activation=activation, bias=False)
     )
-
-
-def starcoder2(norm: Any) -> Variant:
-    """StarCoder2's block (Lozhkov et al. 2024) and, with RMSNorm, Arcee's: GELU without a gate, no norm on queries and keys."""
-
-    def ffn(old: Any) -> Mlp:
-        return Mlp(intermediate_size=old.ffn.intermediate_size * 3 // 2, activation="gelu_tanh", bias=False)
-
-    return stack(norm=norm, ffn=ffn, heads=lambda old: old.heads.model_copy(update={"qk_norm": None}))
 
 
 def muon(**changes: Any) -> Variant:
@@ -177,18 +169,13 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
     "relu2": ("squared ReLU instead of SwiGLU", mlp("relu2")),
     "gelu": ("GELU instead of SwiGLU", mlp("gelu")),
     "gelu-tanh": ("GELU by tanh instead of SwiGLU", mlp("gelu_tanh")),
-    "arcee": ("GELU by tanh instead of SwiGLU, no norm on queries and keys", starcoder2(RMSNorm())),
-    "starcoder2": ("the same with LayerNorm", starcoder2(LayerNorm())),
     "no-qk-norm": (
         "no norm on queries and keys",
         stack(heads=lambda old: old.heads.model_copy(update={"qk_norm": None})),
     ),
     "layer-norm": ("LayerNorm instead of RMSNorm", stack(norm=LayerNorm())),
     "learned": ("learned instead of rotary positions", stack(position=Learned(max_position_embeddings=256))),
-    "start-wide": (
-        "first weights of 1 / sqrt(width) and, into the stream, zero",
-        lambda config, corpus: gpt(initialisation=wide_start(config))(config, corpus),
-    ),
+    "start-wide": ("first weights of 1 / sqrt(width) and, into the stream, zero", wide_start),
     "start-zero": (
         "projections into the stream zero at first",
         gpt(initialisation=Initialisation(std=0.02, embedding_std=0.02, zero_output=True)),
@@ -204,7 +191,7 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
     "adamw": ("AdamW for all, half the rate", adamw),
     "adamw-wide": (
         "AdamW for all, half the rate, from first weights of 1 / sqrt(width), which suit it",
-        lambda config, corpus: both(adamw, gpt(initialisation=wide_start(config)))(config, corpus),
+        both(adamw, wide_start),
     ),
     "adamw-batch-double": ("AdamW for all, half the rate, twice the batch", both(adamw, rows(2))),
     "muon-double": ("twice the rate for Muon's matrices", muon(lr=lambda old: old * 2)),

@@ -25,7 +25,7 @@ from yuyan.text.quality import quality_score
 from yuyan.text.read import look_at_parts
 from yuyan.tokens import Tokenizer, TokenizerConfig, load_tokenizer, train_tokenizer
 
-FEW_TOKENS = 100
+FEW_TOKENS = 100  # of validation text, of which nothing can be said
 PROMPT_CHARACTERS = 40
 WEIGHTS = "weights.npy"
 

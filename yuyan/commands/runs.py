@@ -151,9 +151,7 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for folder in folders:
-        below = [place for entry in _inside(folder) for place in _below(entry, DEPTH - 1)]
-        if (folder / RUN).is_file():
-            below = [folder]
+        below = _listed(folder)
         if not below:
             said = "no such folder" if not folder.exists() else f"no run in it: there is no {RUN}"
             raise InputError(f"{folder}: {said}")
@@ -163,18 +161,19 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
 
 def find_searches(folders: Sequence[Path]) -> list[Path]:
     """The searches below these folders."""
-    return [
-        place
-        for folder in folders
-        for entry in _inside(folder)
-        for place in _below(entry, DEPTH - 1)
-        if is_search(place)
-    ]
+    return [place for folder in folders for place in _listed(folder) if is_search(place)]
 
 
 def is_search(folder: Path) -> bool:
     """Whether this is the folder of a search, whose trials are runs."""
     return (folder / SEARCH).is_file()
+
+
+def _listed(folder: Path) -> list[Path]:
+    """The run that a folder is, or the runs and searches in it."""
+    if (folder / RUN).is_file():
+        return [folder]
+    return [place for entry in _inside(folder) for place in _below(entry, DEPTH - 1)]
 
 
 def _below(folder: Path, depth: int) -> Iterator[Path]:

@@ -47,7 +47,7 @@ def _kinds_above(config: RunConfig, key: str) -> list[dict[str, Any]]:
     """The sections that a key may lie in, where their kind is searched too: of `a.b.c` `{"a.b": {"kind": ...}}` for each."""
     section = next((above.removesuffix(".kind") for above in config.tune
                     if above.endswith(".kind") and key.startswith(above.removesuffix("kind"))), None)  # fmt: skip
-    if section is None or key == f"{section}.kind":
+    if section is None:
         return []
     (kinds,) = config.tune[f"{section}.kind"].values()
     return [{section: {"kind": kind}} for kind in kinds]

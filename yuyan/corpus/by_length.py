@@ -31,9 +31,7 @@ class ByLength:
     ):  # fmt: skip
         if not len(items):
             raise DataError("there are no records")
-        self._items, self.sizes = items, np.asarray(sizes, np.int64)
-        self.batch: int | None = batch
-        self._batch = batch
+        self._items, self.sizes, self.batch = items, np.asarray(sizes, np.int64), batch
         self.length, self.seed = length, seed
         self._chosen = np.arange(len(items)) if chosen is None else chosen
         self._order: tuple[int, NDArray[np.int64]] | None = None
@@ -52,13 +50,13 @@ class ByLength:
     def order(self, epoch: int) -> NDArray[np.int64]:
         """(M,) the numbers of the rows of an epoch."""
         drawn = self._chosen[permutation(len(self._chosen), self.seed, epoch, ROWS)]
-        first = min(len(drawn), -(epoch * len(drawn)) % self._batch)  # rows that fill up the last batch before
+        first = min(len(drawn), -(epoch * len(drawn)) % self.batch)  # rows that fill up the last batch before
         parts = [drawn[:first]]
-        for start in range(first, len(drawn), self._batch * STRETCH):
-            stretch = drawn[start : start + self._batch * STRETCH]
+        for start in range(first, len(drawn), self.batch * STRETCH):
+            stretch = drawn[start : start + self.batch * STRETCH]
             ordered = stretch[np.argsort(self.sizes[stretch], kind="stable")]
-            whole = len(ordered) // self._batch
-            batches = ordered[len(ordered) - whole * self._batch :].reshape(whole, self._batch)
-            shuffled = permutation(whole, self.seed, epoch * 4096 + start // (self._batch * STRETCH), OFFSET)
-            parts += [batches[shuffled].reshape(-1), ordered[: len(ordered) - whole * self._batch]]
+            whole = len(ordered) // self.batch
+            batches = ordered[len(ordered) - whole * self.batch :].reshape(whole, self.batch)
+            shuffled = permutation(whole, self.seed, epoch * 4096 + start // (self.batch * STRETCH), OFFSET)
+            parts += [batches[shuffled].reshape(-1), ordered[: len(ordered) - whole * self.batch]]
         return np.concatenate(parts)

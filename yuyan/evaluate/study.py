@@ -91,11 +91,6 @@ def _trials_grid(trials: Sequence[Mapping[str, Any]], measure: str, language: st
     return Grid(head, rows, frozenset({1, *texts}))
 
 
-def _parted(name: str) -> tuple[str, str, str]:
-    """The letter and the place of a run, `A runs/first`."""
-    return name.partition(" ")
-
-
 def comparison_page(
     names: Sequence[str],
     scores: _Table,
@@ -122,9 +117,10 @@ def comparison_page(
         parts.append(
             part | {"id": "curves" if not number else "", "text": word("explain_looks", language) if not number else ""}
         )
-    figures = [Figure(letter, place) for letter, _, place in map(_parted, names)]
+    places = [name.partition(" ")[::2] for name in names]  # A, runs/first
+    figures = [Figure(letter, place) for letter, place in places]
     return _page(
-        " / ".join(f"{letter} {place.rpartition('/')[2]}" for letter, _, place in map(_parted, names)),
+        " / ".join(f"{letter} {place.rpartition('/')[2]}" for letter, place in places),
         word("comparison", language),
         figures,
         parts,

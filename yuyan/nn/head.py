@@ -242,9 +242,9 @@ class AdaptiveHeadModule(HeadModule):
         losses = linear_cross_entropy(hidden, self.first.weight, None, first)
         for number, (narrow, words) in enumerate(self._classes(), 1):
             here = group == number
-            rows = (
-                here.nonzero().flatten() if bool(here.any()) else labels.new_zeros(min(1, len(labels)))
-            )  # or its gradient were missing
+            rows = here.nonzero().flatten()
+            if not len(rows):  # one that is not scored, if there is any: or the class's gradient were missing
+                rows = labels.new_zeros(min(1, len(labels)))
             wanted = torch.where(here, labels - self.bounds[number], IGNORE)[rows]
             losses = losses.index_add(0, rows, linear_cross_entropy(narrow(hidden[rows]), words.weight, None, wanted))
         return losses
