@@ -101,7 +101,7 @@ def order_of(name: str, folder: Path) -> LadderOrder:
 
 
 REFERENCE = "adamw"  # whose pace is measured alone
-TURNS = 9  # of measuring a pace beside the reference's
+TURNS = 15  # of measuring a pace beside the reference's
 TURNS_ALONE = 40  # the best of them counts
 A_TURN = 16_384  # tokens
 

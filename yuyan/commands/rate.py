@@ -1,7 +1,8 @@
 """`yuyan lr`: which learning rate suits a config, found in some hundred steps with a rate that rises from step to step.
 
 The loss first stays, then falls, then rises when steps are too long (Smith 2017, section 3.3). A language model's loss often
-stays level over many rates before it rises; of those, the lowest is suggested. All is done on a copy in a temporary folder; only the drawn curve stays.
+stays level over many rates before it rises, and may fall a little more there, as more was read; the lowest of these rates, where
+the descent ends, is suggested. All is done on a copy in a temporary folder; only the drawn curve stays.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ from yuyan.train.world import World
 SPAN = 300.0  # times below and above the config's own rate
 WINDOW = 0.03  # of the steps: the deviation of the bell by which losses are averaged
 LOST = 1.25  # times the loss at the start: the end of the search
-NEARLY = 0.05  # of what was won at the best rate may be missing at the suggested one
-LAG = 8  # steps until a loss shows what a rate does: where it was best, the rates had risen past what made it so
+LEVEL = 0.2  # of the steepest fall: where the loss falls no faster than this, its descent is over
+LAG = 8  # steps until a loss shows what a rate does: where it comes to rest, the rates have risen past what made it so
 FEWEST = 20
 RECENT = 5
 
@@ -159,10 +160,12 @@ def smooth(losses: Sequence[float]) -> list[float]:
 
 
 def suggest(rates: Sequence[float], smoothed: Sequence[float]) -> float:
-    """The lowest rate to which nearly all is owed that any rate won, to two digits."""
-    enough = min(smoothed) + NEARLY * (smoothed[0] - min(smoothed))
-    there = next(number for number, loss in enumerate(smoothed) if loss <= enough)
-    return float(f"{rates[max(0, there - LAG)]:.1e}")
+    """The rate at which the descent of the loss ends, to two digits."""
+    fall = -np.gradient(smoothed, np.log(rates))
+    steepest = int(fall.argmax())
+    level = np.flatnonzero(fall[steepest:] < LEVEL * fall[steepest])
+    end = steepest + int(level[0]) if len(level) else len(rates) - 1
+    return float(f"{rates[max(0, end - LAG)]:.1e}")
 
 
 def _show(found: Found, config: RunConfig, page: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from yuyan.evaluate.chart import Axis, Bar, Colour, Line, bar_chart, line_chart, with_mean
 from yuyan.evaluate.grid import Cell, Grid, field_text
 from yuyan.evaluate.page import Figure
-from yuyan.evaluate.quantities import finite, significant
+from yuyan.evaluate.quantities import finite, percent, significant
 from yuyan.evaluate.render import render
 from yuyan.evaluate.scale import Point
 from yuyan.evaluate.wording import measure_name, word
@@ -61,7 +61,7 @@ def study_page(study: Mapping[str, Any], language: str = "en") -> str:
         Axis(word("trial", language), whole=True), Axis(measure), language=language,
     )  # fmt: skip
     bars = [
-        Bar(key.replace(".", ".\u200b"), value, text=f"{100 * value:.0f} %")
+        Bar(key.replace(".", ".\u200b"), value, text=percent(value, 0, language))
         for key, value in study["importance"].items()
     ]
     parts: list[dict[str, Any]] = [{"id": "history", "chart": history}]

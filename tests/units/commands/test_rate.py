@@ -36,6 +36,13 @@ def test_a_loss_that_answers_some_steps_later() -> None:
     assert 5e-3 < suggest(rates.tolist(), late.tolist()) < 2e-2
 
 
+def test_a_second_fall_at_rates_too_high() -> None:
+    """More text was read by then, so the loss falls a little more: no reason to take these rates."""
+    rates = np.logspace(-5, 0, 200)
+    loss = np.interp(np.log10(rates), [-5, -4, -2.2, -1.5, -0.8, -0.3, 0], [7.6, 7.6, 6.1, 6.1, 5.8, 5.8, 6.3])
+    assert 2e-3 < suggest(rates.tolist(), smooth(loss.tolist())) < 1e-2
+
+
 def test_all_rates_that_were_tried_are_written_down() -> None:
     assert settings_of(AdamW(lr=2e-3), 1e-2) == {"kind": "adamw", "lr": 1e-2}
     muon = Muon(lr=4e-3, rest=AdamW(lr=2e-3))
