@@ -22,7 +22,8 @@ from yuyan.config import dump, flatten
 from yuyan.console import say, table
 from yuyan.errors import InputError
 from yuyan.evaluate.fragment import html_curves, html_table
-from yuyan.evaluate.quantities import count, duration, finite, interval, significant
+from yuyan.evaluate.grid import field_text
+from yuyan.evaluate.quantities import finite, interval, significant
 from yuyan.evaluate.scale import Point
 from yuyan.evaluate.sketch import sketch
 from yuyan.evaluate.study import Drawn, comparison_page
@@ -259,17 +260,14 @@ def _plain_row(name: str, sides: Sequence[Side], language: str) -> Row | None:
     numbers = [_number(name, side) for side in sides]
     if all(number is None for number in numbers):
         return None
-    write = (
-        duration
-        if name == "seconds"
-        else count
-        if name in ("parameters", "tokens", "tokens_per_second")
-        else significant
-    )
     first = numbers[0]
     ratios = [f"× {significant(n / first, 3)}" if n is not None and first else "–" for n in numbers[1:]]
     shown = name_of(name, language)
-    return Row(shown, [write(number) for number in numbers], ["–"] * len(ratios) if name == "best_step" else ratios)
+    return Row(
+        shown,
+        [field_text(name, number, language) for number in numbers],
+        ["–"] * len(ratios) if name == "best_step" else ratios,
+    )
 
 
 def _number(name: str, side: Side) -> float | None:

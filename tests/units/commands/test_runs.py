@@ -200,6 +200,7 @@ def test_runs_on_chinese_texts_are_compared_in_chinese(tmp_path: Path) -> None:
     found = compare_runs([a, b])
     assert found.notes == ("验证集：B 好于 A（按 4 篇文档 配对）",)
     assert [row[0] for row in found.metrics()[1]][:3] == ["验证集 每字节比特数", "验证集 困惑度", "参数"]
+    assert any(row[0] == "用时" and row[1].endswith((" 秒", " 分")) for row in found.metrics()[1])
     assert command("runs", "compare", str(a), str(b)) == 0
     page = (tmp_path / "compare-a-b.html").read_text(encoding="utf-8")
     assert 'lang="zh' in page and "训练对比" in page and "训练损失" in page and "Runs side by side" not in page
