@@ -78,7 +78,7 @@ def ladder(
     resume: Resume = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print ladder.json to standard output.")] = False,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A key of the data config: split.kind=ordered.")
+        list[str] | None, typer.Option("--set", help="A key of the data config: data.split.kind=ordered.")
     ] = None,
 ) -> None:
     """n-gram models and networks on your text, under one budget, compared in bits per byte."""
@@ -301,7 +301,8 @@ def data(
     out: Out = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A key of the data config, such as clean.near=false.")
+        list[str] | None,
+        typer.Option("--set", help="A key of the data config: data.encoding=gb18030, data.clean.quality=null."),
     ] = None,
     mask: Annotated[
         Path | None,

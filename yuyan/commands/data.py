@@ -17,10 +17,16 @@ from yuyan.store import storage_errors
 from yuyan.text import DataConfig, prepare
 from yuyan.text.describe import describe
 
+DATA = "data."
+
 
 def data_config(paths: Sequence[Path], settings: Sequence[str]) -> DataConfig:
-    """The data config for files named on the command line, with `key=value` settings. Raises ConfigError."""
-    return load_config(DataConfig, None, settings, base={"sources": [str(path) for path in paths]}).config
+    """The data config for files named on the command line, with `key=value` settings. Raises ConfigError.
+
+    A key may be written as messages name it, with the section of a whole config in front: `data.encoding`.
+    """
+    keys = [setting.removeprefix(DATA) for setting in settings]
+    return load_config(DataConfig, None, keys, base={"sources": [str(path) for path in paths]}).config
 
 
 def data_command(paths: list[Path], config: DataConfig, out: Path | None, as_json: bool) -> int:

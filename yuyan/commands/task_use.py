@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from yuyan.commands.data import data_config
 from yuyan.commands.overlap import Seen, say_overlap
 from yuyan.commands.parts import FILE, stored_records
 from yuyan.config import load_config
@@ -43,8 +44,7 @@ def task_and_data(model: LanguageModel, paths: Sequence[Path], settings: Sequenc
     mine = [assignment.removeprefix(TASK) for assignment in settings if assignment.startswith(TASK)]
     others = [assignment for assignment in settings if not assignment.startswith(TASK)]
     config = load_config(type(stored), None, mine, base=stored.model_dump(mode="json")).config
-    data = load_config(DataConfig, None, others, base={"sources": [str(path) for path in paths]}).config
-    return config.build(model.tokenizer, model.context), data
+    return config.build(model.tokenizer, model.context), data_config(paths, others)
 
 
 def _training_records(model_path: Path, task: Task) -> list[Any] | None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from yuyan.commands.data import DATA, data_config
 from yuyan.config import Config, dump, load_config
 from yuyan.console import progress, say, table, track, warn
 from yuyan.store import claim_folder, write_json
@@ -25,10 +26,12 @@ class _Settings(Config):
     tokenizer: TokenizerConfig
 
 
-def tokenizer_config(settings: Sequence[str]) -> TokenizerConfig:
-    """The config of a tokenizer from `key=value` settings, a byte-level BPE by default. Raises ConfigError."""
-    base = {"tokenizer": {"kind": "bpe"}}
-    return load_config(_Settings, None, [f"tokenizer.{setting}" for setting in settings], base).config.tokenizer
+def tokenizer_and_data(paths: Sequence[Path], settings: Sequence[str]) -> tuple[TokenizerConfig, DataConfig]:
+    """The config of a tokenizer, a byte-level BPE by default, and how to read the text in `paths`, from `key=value`
+    settings; those of the text have `data.` in front. Raises ConfigError."""
+    mine = [f"tokenizer.{setting}" for setting in settings if not setting.startswith(DATA)]
+    config = load_config(_Settings, None, mine, base={"tokenizer": {"kind": "bpe"}}).config.tokenizer
+    return config, data_config(paths, [setting for setting in settings if setting.startswith(DATA)])
 
 
 def tokenizer_train_command(

@@ -19,13 +19,18 @@ def tokenizer_train(
     paths: Annotated[list[Path], typer.Argument(parser=given_path, help="Text: files or folders.")],
     out: Annotated[Path, typer.Option("--out", "-o", parser=given_path, help="Folder to write; must not exist yet.")],
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A key of the tokenizer config: kind=unigram, vocab_size=4000.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="A key of the tokenizer config: kind=unigram, vocab_size=4000; of the text: data.encoding=gb18030.",
+        ),
     ] = None,
 ) -> None:
     """Train a tokenizer on your text, and show what it came to."""
-    from yuyan.commands.tokenizer import tokenizer_config, tokenizer_train_command
+    from yuyan.commands.tokenizer import tokenizer_and_data, tokenizer_train_command
 
-    tokenizer_train_command(paths, tokenizer_config(set_ or []), out)
+    config, data = tokenizer_and_data(paths, set_ or [])
+    tokenizer_train_command(paths, config, out, data)
 
 
 @tokenizer_app.command("report")
@@ -33,11 +38,15 @@ def tokenizer_report(
     tokenizer: Annotated[Path, typer.Argument(parser=given_path, help="A folder with tokenizer.json.")],
     paths: Annotated[list[Path], typer.Argument(parser=given_path, help="Text to look at it with.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A key of the data config: data.encoding=gb18030.")
+    ] = None,
 ) -> None:
     """Bytes per token by language, coverage, longest tokens."""
+    from yuyan.commands.data import data_config
     from yuyan.commands.tokenizer import tokenizer_report_command
 
-    tokenizer_report_command(tokenizer, paths, as_json=as_json)
+    tokenizer_report_command(tokenizer, paths, as_json=as_json, data=data_config(paths, set_ or []))
 
 
 @model_app.command("show")

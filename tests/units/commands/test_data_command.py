@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from yuyan.commands.data import data_command
+from yuyan.commands.data import data_command, data_config
 from yuyan.text import DataConfig
 
 
@@ -33,3 +33,9 @@ def test_tables_on_standard_error(tmp_path: Path, capfd: pytest.CaptureFixture[s
         assert words in err
     assert data_command([corpus(tmp_path)], DataConfig(), tmp_path / "out", False) == 0
     assert "used again" in capfd.readouterr().err
+
+
+def test_a_key_may_be_written_as_messages_name_it(tmp_path: Path) -> None:
+    config = data_config([tmp_path], ["data.encoding=gb18030", "documents=line", "data.clean.quality=null"])
+    assert (config.encoding, config.documents, config.sources) == ("gb18030", "line", (tmp_path,))
+    assert config.clean is not None and config.clean.quality is None

@@ -7,11 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from yuyan.commands.tokenizer import REPORT_FILE, tokenizer_report_command, tokenizer_train_command
-from yuyan.errors import ConfigError, InputError
+from yuyan.commands.tokenizer import (
+    REPORT_FILE,
+    tokenizer_and_data,
+    tokenizer_report_command,
+    tokenizer_train_command,
+)
+from yuyan.errors import ConfigError, DataError, InputError
+from yuyan.text import DataConfig
 from yuyan.tokens import train_tokenizer
 from yuyan.tokens.report import longest_tokens, report_on
-from yuyan.tokens.train import BytePairConfig, CharConfig
+from yuyan.tokens.train import BytePairConfig, CharConfig, TokenizerConfig
 
 TEXTS = [("en", "the cat sat"), ("zh", "床前明月光"), ("en", "on the mat?"), ("zh", "疑是地上霜龘")]
 
@@ -59,3 +65,17 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(ConfigError):
         tokenizer_train_command([tmp_path / "a.txt"], BytePairConfig(vocab_size=9), tmp_path / "failed")
     assert not (tmp_path / "failed").exists()
+
+
+def test_the_text_can_be_read_as_its_messages_say(tmp_path: Path) -> None:
+    file = tmp_path / "mixed.txt"
+    file.write_bytes("天气很好。\n".encode() * 20 + "天气很好。\n".encode("gb18030") * 20)
+    with pytest.raises(DataError, match=r"data\.encoding="):
+        tokenizer_train_command([file], *_order([file], []))
+    settings = ["kind=char", "data.encoding=utf-8", "data.undecodable=replace"]
+    assert tokenizer_train_command([file], *_order([file], settings)).kind == "char"
+
+
+def _order(paths: list[Path], settings: list[str]) -> tuple[TokenizerConfig, Path, DataConfig]:
+    config, data = tokenizer_and_data(paths, settings)
+    return config, paths[0].parent / "out", data
