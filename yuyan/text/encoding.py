@@ -152,23 +152,28 @@ def looks_chinese(text: str) -> bool:
 
 def guess(samples: list[bytes], start: bytes) -> Encoding | None:
     """The most likely encoding of a stream that is not UTF-8, from its samples and its first bytes; None if unclear."""
+    scores = {name: _plausible(name, samples) for name in ("gb18030", "cp950", "cp932", "euc_jp", "cp949")}
     for name in ("utf-16-le", "utf-16-be"):
         text = start[: len(start) // 2 * 2].decode(name, "replace")
         plain = sum(1 for c in text if c.isprintable() or c in "\r\n\t")
-        if text and plain > 0.98 * len(text) and (looks_chinese(text) or _ascii_share(text) > 0.6):
+        if not text or plain <= 0.98 * len(text):
+            continue
+        if _ascii_share(text) > 0.6:
             return Encoding(name, "detected")
-    best: tuple[float, str] | None = None
-    for name in ("gb18030", "cp950", "cp932", "euc_jp", "cp949"):
-        score = _plausible(name, samples)
-        if score > (best[0] if best else 0.0):
-            best = (score, name)
-    if best is not None:
-        return Encoding(best[1], "detected")
-    return _guess_single_byte(samples)
+        scores[name] = _chinese_share(text)
+    best = max(scores, key=lambda name: scores[name])
+    return Encoding(best, "detected") if scores[best] > 0 else _guess_single_byte(samples)
 
 
 def _ascii_share(text: str) -> float:
     return sum(1 for c in text if c.isascii()) / len(text)
+
+
+def _chinese_share(text: str) -> float:
+    """Frequent characters of Chinese among those that are not ASCII: 0 where that is less than a fifth."""
+    wide = [c for c in text if c > "\x7f"]
+    frequent = sum(map(FREQUENT.__contains__, wide))
+    return frequent / len(wide) if looks_chinese(text) and frequent >= 0.2 * len(wide) else 0.0
 
 
 def _plausible(name: str, samples: list[bytes]) -> float:
@@ -179,8 +184,7 @@ def _plausible(name: str, samples: list[bytes]) -> float:
         return 0.0
     joined = "".join(wide)
     if name in ("gb18030", "cp950"):
-        frequent = sum(map(FREQUENT.__contains__, wide))
-        return frequent / len(wide) if looks_chinese(joined) and frequent >= 0.2 * len(wide) else 0.0
+        return _chinese_share(joined)
     if name == "cp949":
         hangul = _HANGUL.findall(joined)
         share = sum(map(_FREQUENT_HANGUL.__contains__, hangul)) / len(wide)

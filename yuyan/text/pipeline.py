@@ -37,7 +37,7 @@ from yuyan.text.split import SPLITS, TRAIN, NoSplit, OrderedSplit, Part, RandomS
 from yuyan.text.summary import data_report
 from yuyan.text.survey import Survey
 
-VERSION = 1
+VERSION = 2
 """Raised by every change of the code that changes what comes out."""
 KIND = "yuyan data"
 

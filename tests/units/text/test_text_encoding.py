@@ -57,6 +57,15 @@ def test_encodings_without_a_mark_are_detected(tmp_path: Path, text: str, encodi
 
 
 @pytest.mark.parametrize(
+    "text", ["喜欢~下次还去~", "闲行池口江边路，看尽江南岸上山。\n", "平沙漫漫馬悠悠，弓箭閑拋郊水頭。\n"]
+)
+def test_a_short_text_in_gb18030_is_not_taken_for_utf_16(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes(text.encode("gb18030"))
+    assert name_of(file) == ("gb18030", "detected")
+
+
+@pytest.mark.parametrize(
     ("mark", "encoding"),
     [
         (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
