@@ -35,8 +35,7 @@ class SubwordTable:
         """(D,) the mean of the pieces of `word` that are known; None if none is."""
         wanted = np.array(buckets_of(word, self.config), np.int64)
         places = np.searchsorted(self.buckets, wanted)
-        places = places[places < len(self.buckets)]
-        known = places[np.isin(self.buckets[places], wanted)]
+        known = places[np.searchsorted(self.buckets, wanted, side="right") > places]
         return self.matrix[known].mean(axis=0) if len(known) else None
 
 

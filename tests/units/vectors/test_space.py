@@ -69,6 +69,8 @@ def test_a_words_vector_is_the_mean_of_its_pieces() -> None:
     np.testing.assert_allclose(
         unknown, np.mean([row[b] for b in buckets_of("catty", config) if b in row], axis=0), atol=1e-6
     )
+    few = np.array(sorted(buckets_of("catty", config)))[[1, 4]]  # the others fall beside them, and count for nothing
+    assert SubwordTable(config, few, np.array([[1.0], [5.0]], np.float32)).compose("catty") == 3
     with pytest.raises(InputError, match="'xyzw': not among the 3 words"):
         vectors.vector("xyzw")
 
