@@ -2,7 +2,7 @@
 
 A file lists every n-gram with log10 of its probability and, if it is the beginning of a longer one, log10 of its
 back-off weight. Probabilities here are stored in that form already, so writing loses nothing but digits. `<s>` is
-never predicted and has -99 in its place; reading turns -99 and less back into minus infinity.
+never predicted and has -99 in its place (KenLM writes 0); reading makes minus infinity of it, and of -99 and less.
 
 The text is handled as bytes, because fields end at ASCII blanks only: a token may hold any other Unicode space.
 """
@@ -191,6 +191,8 @@ def _read_order(
         reader.fail(f"{len(probs)} {order}-grams, but {count} were announced under \\data\\")
     log_probs = np.frombuffer(probs) * LN10 if count else np.empty(0)
     log_probs[log_probs <= NEVER * LN10] = -np.inf
+    if order == 1 and (bos := numbers.get(BOS.encode())) is not None:
+        log_probs[bos] = -np.inf
     log_backoffs = np.frombuffer(backoffs) * LN10 if count and not highest else np.empty(0)
     grams = np.frombuffer(ids, np.int32).reshape(count, order) if count else np.empty((0, order), np.int32)
     return _arrange(reader, first, grams, log_probs, log_backoffs, levels)

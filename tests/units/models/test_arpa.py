@@ -110,6 +110,8 @@ def test_a_file_by_hand_scores_by_hand(tmp_path: Path) -> None:
     assert found.log_probs(np.array([b, a])) / np.log(10) == pytest.approx([-0.5 - 0.75, -0.125 - 0.5])
     assert found.log_probs(np.array([a, a])) / np.log(10) == pytest.approx([-0.25, -0.1 - 0.25 - 0.5])
     assert found.log_probs(np.array([s]))[0] == -np.inf
+    kenlms, _ = read_arpa(write(tmp_path / "k", GOOD.replace("-99 <s>", "0 <s>")))  # lmplz writes 0
+    np.testing.assert_array_equal(kenlms.levels[0].log_probs, found.levels[0].log_probs)
 
 
 BAD = {
