@@ -28,14 +28,15 @@ from yuyan.text.source import READABLE, Found, Skipped, Source, blocks, find_sou
 
 _MAGIC = (
     (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"), (b"GIF8", "a GIF image"), (b"BM", "a BMP image"),
-    (b"%PDF", "a PDF document; export it as text first"), (b"\x7fELF", "a program"), (b"MZ", "a program"),
+    (b"%PDF-", "a PDF document; export it as text first"), (b"\x7fELF", "a program"), (b"MZ", "a program"),
     (b"PK\x03\x04", "a zip archive or an office document; name it .zip, or export it as text"),
     (b"\xd0\xcf\x11\xe0", "an old office document; export it as text first"), (b"\x1f\x8b", "gzip data; name it .gz"),
     (b"\x28\xb5\x2f\xfd", "zstd data; name it .zst"), (b"PAR1", "a parquet table; name it .parquet"),
-    (b"SQLite format 3", "a database"), (b"ID3", "an audio file"), (b"fLaC", "an audio file"),
+    (b"SQLite format 3\x00", "a database"), (b"ID3", "an audio file"), (b"fLaC", "an audio file"),
     (b"OggS", "an audio or video file"), (b"RIFF", "an audio, video or image file"), (b"7z\xbc\xaf", "a 7z archive"),
-    (b"Rar!", "a rar archive"), (b"\xfd7zXZ", "xz data"), (b"BZh", "bzip2 data"), (b"\x80\x04\x95", "pickled data"),
+    (b"Rar!\x1a", "a rar archive"), (b"\xfd7zXZ", "xz data"), (b"BZh", "bzip2 data"), (b"\x80\x04\x95", "pickled data"),
 )  # fmt: skip
+"""How files begin. Letters alone may also begin a text (`ID3 is an algorithm`): behind these there must be a zero byte."""
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
@@ -128,7 +129,7 @@ def _look(source: Source, encoding: str | None, *, replace: bool) -> Surveyed | 
     if source.format == "parquet":
         return _look_at_parquet(source, first, stream)
     for magic, what in _MAGIC:
-        if first.startswith(magic) and (len(magic) > 2 or b"\x00" in first[:4096]):
+        if first.startswith(magic) and (not magic.isalnum() or b"\x00" in first[:4096]):
             return f"not text: it is {what}"
     mark = byte_order_mark(first)
     if encoding is not None:

@@ -63,6 +63,17 @@ def test_files_that_are_no_text(tmp_path: Path, name: str, data: bytes, said: st
     assert name in message
 
 
+@pytest.mark.parametrize("text", ["ID3 is an algorithm.\n", "RIFF-RAFF!\n", "GIF89a, PAR10, OggS\n", "Rar! %PDF\n"])
+def test_texts_that_begin_as_other_files_do(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    assert [document.text for document in read_documents([tmp_path / "a.txt"])] == [text]
+
+
+def test_files_of_letters_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"ID3\x04\x00 and words for the rest of it " + b"x" * 999)
+    assert "not text: it is an audio file" in failure(tmp_path / "a.txt")
+
+
 def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
     assert "no-such.txt: no such file or folder" in failure(tmp_path / "no-such.txt")
     assert "the folder is empty; readable are .txt" in failure(tmp_path)
