@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from yuyan.text.report import DataReport
@@ -36,7 +36,13 @@ def describe(report: DataReport) -> list[Table]:
 
 def _tables(report: DataReport) -> Iterator[Table]:
     yield _found(report)
-    yield Table("not read", ("file", "why"), [_two(text) for text in report.skipped_samples], 2, _more_skipped(report))
+    yield Table(
+        "not read",
+        ("file", "why"),
+        [_two(text, report.skipped) for text in report.skipped_samples],
+        2,
+        _more_skipped(report),
+    )
     yield Table("records that could not be read", ("where and why",), [(text,) for text in report.bad_samples], 1,
                 f"{report.records_bad:,} in all" if report.records_bad else "")  # fmt: skip
     yield _steps(report)
@@ -47,9 +53,10 @@ def _tables(report: DataReport) -> Iterator[Table]:
     yield _shared(report)
 
 
-def _two(text: str) -> tuple[str, str]:
-    name, _, reason = text.rpartition(": ")
-    return name, reason
+def _two(text: str, reasons: Iterable[str]) -> tuple[str, str]:
+    """Name and reason of a skipped file; both may hold a colon."""
+    reason = max((each for each in reasons if text.endswith(f": {each}")), key=len)
+    return text.removesuffix(f": {reason}"), reason
 
 
 def _more_skipped(report: DataReport) -> str:

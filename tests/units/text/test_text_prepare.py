@@ -189,6 +189,8 @@ def test_the_description_has_every_part(tmp_path: Path) -> None:
         "found", "not read", "cleaning", "examples of what was dropped or changed", "kept", "languages", "parts",
     ]  # fmt: skip
     assert all(len(row) == len(table.columns) for table in tables for row in table.rows)
+    skipped = tables[1].rows
+    assert len(skipped) == 1 and skipped[0][0].endswith("p.png") and skipped[0][1] == "not text: it is a PNG image"
 
 
 # ---------------------------------------------------------------- used again, or not
