@@ -167,6 +167,12 @@ def test_without_a_split_everything_trains(tmp_path: Path) -> None:
         prepared.documents("test")
 
 
+def test_only_parts_that_are_scored_have_rough_scores(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": english(i)[:60]}) + "\n" for i in range(9)))
+    warnings = prepare([tmp_path / "a.jsonl"], config(), tmp_path / "out").report.warnings
+    assert [text.split()[1] for text in warnings if "rough" in text] == ["validation", "test"]
+
+
 def test_languages_can_be_chosen(tmp_path: Path) -> None:
     clean = {"language": {"keep": ["zh"], "keep_unknown": False}}
     prepared = prepare([corpus(tmp_path / "corpus")], config(clean=clean), tmp_path / "out")
