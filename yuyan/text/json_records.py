@@ -84,14 +84,14 @@ def _from_value(value: object, where: str, column: Column | None, trouble: Troub
 def json_line_column(texts: Iterable[str], name: str, wanted: str | None) -> Column | None:
     """The text column of JSON lines, from the first records that can be read; None if the lines are bare texts."""
     rows: list[dict[str, Any]] = []
-    bare = broken = 0
+    bare, broken = 0, list[str]()
     for number, line in enumerate(lines(texts, name), 1):
-        if len(rows) + bare >= SAMPLE or broken >= SAMPLE:
+        if len(rows) + bare >= SAMPLE or len(broken) >= SAMPLE:
             break
         try:
             value = parse_json(line) if line.strip() else None
         except BrokenJson as error:
-            broken += 1
+            broken.append(f"{name}:{number}: {error}")
             if number == 1 and line.lstrip().startswith("["):
                 raise DataError(
                     f"{name}:1: one JSON list over many lines, not one record a line; name it .json"
@@ -104,7 +104,8 @@ def json_line_column(texts: Iterable[str], name: str, wanted: str | None) -> Col
     if not rows and bare:
         return None
     if not rows:
-        raise DataError(f"{name}: no line of it is a JSON object; one object a line was expected")
+        first = f"; {broken[0]}" if broken else ""
+        raise DataError(f"{name}: no line of it is a JSON object; one object a line was expected{first}")
     return choose_column(rows, wanted, name)
 
 

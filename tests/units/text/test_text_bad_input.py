@@ -101,6 +101,8 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": "x"}\n{"n": ' + "1" * 100_000 + "}\n", r"a\.jsonl:2: broken JSON: Exceeds the limit"),
         ("a.jsonl", '[\n{"text": "x"}\n]\n', r"a\.jsonl:1: one JSON list over many lines.*name it \.json"),
         ("a.jsonl", "plain words\nmore words\n", r"a\.jsonl: no line of it is a JSON object"),
+        ("a.jsonl", "{'text': 'x'}\n", r"no line of it is a JSON object.*a\.jsonl:1: broken JSON at column 2: .* double quotes"),
+        ("a.jsonl", '{"text": "x", "text": "y"}\n', r"a\.jsonl:1: broken JSON: the key 'text' is there twice"),
         ("a.json", '[{"text": "x"},\n {"text": y}]', r"a\.json:2: broken JSON at column 11"),
         ("a.json", '{"text": "x"}\n{"text": "y"}', r"a\.json:2: .*if it has one object a line, name it \.jsonl"),
         ("a.json", '{"a": {"b": 1}}', r"a\.json: a list of records or of texts was expected"),
