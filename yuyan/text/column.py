@@ -64,11 +64,15 @@ class Trouble:
 
 
 def lines(texts: Iterable[str], name: str, limit: int = RECORD) -> Iterator[str]:
-    """A stream cut after each newline (and only there: U+2028 or a form feed ends no line)."""
+    """A stream cut after each newline (and only there: U+2028 or a form feed ends no line). Of a stream that begins with
+    returns and no newline, as old Macs wrote it, the returns are the newlines."""
     held: list[str] = []
     length = number = 0
+    returns: bool | None = None
     for text in texts:
-        pieces = text.split("\n")
+        if returns is None:
+            returns = "\r" in text[:-1] and "\n" not in text
+        pieces = (text.replace("\r", "\n") if returns else text).split("\n")
         for piece in pieces[:-1]:
             number += 1
             yield "".join((*held, piece, "\n")) if held else piece + "\n"

@@ -54,7 +54,7 @@ def _absent(wanted: str | None, names: list[str], name: str) -> Column:
 
 
 def _delimiter(start: str) -> str:
-    first = start.split("\n", 1)[0]
+    first = next(lines([start], ""), "")
     return max(",;\t|", key=lambda mark: (first.count(mark), mark == ","))
 
 

@@ -167,8 +167,17 @@ def test_the_limit_of_a_line_is_that_of_one_line() -> None:
         "abc\u2028\x0c\n",
         "abcdef",
     ]
+    assert list(lines(["a\r", "\nb\r\n", "c\rd"], "x")) == ["a\r\n", "b\r\n", "c\rd"]
     with pytest.raises(DataError, match="x:2: a record of more than"):
         list(lines(["abc\n", "abc", "def", "g"], "x", limit=6))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt"])
+def test_lines_of_old_macs_end_in_returns(tmp_path: Path, name: str) -> None:
+    rows = {"a.csv": ["id;text", '1;"one, two"', "2;three"], "a.jsonl": ['{"text": "one, two"}', '{"text": "three"}']}
+    (tmp_path / name).write_bytes("\r".join(rows.get(name, ["one, two", "three"])).encode())
+    documents = read_documents([tmp_path / name], DataConfig(documents="line"))
+    assert [document.text for document in documents] == ["one, two", "three"]
 
 
 # ---------------------------------------------------------------- columns
