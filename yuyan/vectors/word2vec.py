@@ -7,6 +7,7 @@ Legend: V words, D dimensions.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import math
 from collections.abc import Iterator
@@ -61,7 +62,7 @@ def read_word2vec(path: Path) -> Vectors:
         raise InputError(f"{path}: no such file" if not path.exists() else f"{path}: a folder without vectors of ours")
     try:
         with _opened(path, "rb", _is_gzip(path)) as file:
-            first = file.readline(LONGEST_LINE)
+            first = file.readline(LONGEST_LINE).removeprefix(codecs.BOM_UTF8)
             header = _header(first, path)
             if header is not None and _is_binary(file, header):
                 return _read_binary(file, header, path)
@@ -201,6 +202,9 @@ def _row(line: bytes, dimensions: int | None, where: str) -> tuple[str, NDArray[
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: not UTF-8 at byte {error.start} of the line; this is no file of vectors") from None
     numbers = [number for number in numbers if number]
+    more = len(numbers) - (dimensions or len(numbers))
+    if more > 0 and not any(map(_is_number, numbers[:more])):  # published GloVe files have words such as `. . .`
+        name, numbers = " ".join([name, *numbers[:more]]), numbers[more:]
     if not numbers or (dimensions is not None and len(numbers) != dimensions):
         raise DataError(f"{where}: {len(numbers)} numbers after {name[:40]!r}; expected {dimensions or 'some'}")
     try:

@@ -53,6 +53,14 @@ def test_glove_text_has_no_header_and_word2vec_no_line_ends(tmp_path: Path) -> N
     assert read_word2vec(tmp_path / "w.bin").matrix.tolist() == [[1, 2], [10, 3]]
 
 
+@pytest.mark.parametrize("header", ["", "4 2\n"])
+def test_words_of_text_files_may_have_spaces_and_a_byte_order_mark_is_no_word(tmp_path: Path, header: str) -> None:
+    (tmp_path / "g.txt").write_text(f"\ufeff{header}the 1 2\n. . . 3 4\nat name@domain.com 5 6\n3 7 8\n", "utf-8")
+    read = load_vectors(tmp_path / "g.txt")
+    assert read.words == ["the", ". . .", "at name@domain.com", "3"]
+    assert read.matrix.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8]]
+
+
 def test_of_a_word_that_is_there_twice_the_first_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "g.txt").write_text("a 1\nb 2\na 3\n")
     assert read_word2vec(tmp_path / "g.txt").matrix.tolist() == [[1], [2]]
