@@ -13,6 +13,7 @@ import numpy as np
 from yuyan.config import load_config
 from yuyan.console import progress, say, table, warn
 from yuyan.errors import ConfigError, InputError
+from yuyan.evaluate.quantities import MISSING, bounds_of, decimal
 from yuyan.store import claim_folder, storage_errors, to_json, write_text
 from yuyan.text import DataConfig, NoSplit, SplitConfig, prepare, read_documents
 from yuyan.text.settings import CleanConfig
@@ -161,13 +162,16 @@ def evaluate_command(place: Path, files: Sequence[Path], *, as_json: bool = Fals
     if as_json:
         _print_json([{**score._asdict(), "interval": list(score.interval)} for score in scores])
         return scores
-    rows = [
-        (s.name, s.measure, f"{s.value:.3f}", f"{s.interval.low:.3f} to {s.interval.high:.3f}", f"{s.asked:,}",
-         f"{s.answered:,} ({s.answered / max(1, s.asked):.1%})") for s in scores
-    ]  # fmt: skip
     columns = ["questions", "measure", "value", "95 % interval", "asked", "with known words"]
-    table(f"what {place} knows", columns, rows, left=2)
+    table(f"what {place} knows", columns, list(map(_score_row, scores)), left=2)
     return scores
+
+
+def _score_row(score: Score) -> tuple[str, ...]:
+    bounds = bounds_of(score.interval)
+    interval = MISSING if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+    known = f"{score.answered:,} ({score.answered / max(1, score.asked):.1%})"
+    return score.name, score.measure, decimal(score.value), interval, f"{score.asked:,}", known
 
 
 def convert_command(place: Path, out: Path) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from yuyan.commands.vectors import evaluate_command
 from yuyan.errors import DataError, InputError
 from yuyan.evaluate.scatter import scatter, space_page
-from yuyan.vectors import Subwords, Vectors
+from yuyan.vectors import Subwords, Vectors, write_word2vec
 from yuyan.vectors.questions import evaluate, read_questions
 from yuyan.vectors.space import SubwordTable
 from yuyan.vectors.subword import buckets_of, composed, fnv1a, pieces_of
@@ -137,3 +138,13 @@ def test_bad_questions(case: str, vectors: Vectors, tmp_path: Path) -> None:
         evaluate(vectors, tmp_path / "q")
     with pytest.raises(InputError, match="no such file"):
         read_questions(tmp_path / "nowhere")
+
+
+def test_a_kind_without_an_answer_has_no_score_in_the_table(
+    vectors: Vectors, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_word2vec(tmp_path / "v.txt", vectors)
+    (tmp_path / "q.txt").write_text(": royal\nman king woman queen\n: gram\nman men woman women\n")
+    evaluate_command(tmp_path / "v.txt", [tmp_path / "q.txt"])
+    shown = capsys.readouterr().err
+    assert "nan" not in shown and shown.count("–") == 4  # the section and its kind, value and interval
