@@ -93,9 +93,11 @@ def _choose(
         top = int(counts.argmax())
         if len(names) < 2:
             raise DataError(f"the only word in the text is {names[0]!r}; vectors need at least two")
+        bounds = f"min_count {min_count}" + ("" if max_words is None else f", max_words {max_words}")
+        remedy = "max_words higher" if counts[top] >= min_count and max_words == 1 else "min_count lower"
         raise DataError(
-            f"{len(order) or 'no'} word is left of {len(names):,} (min_count {min_count}, max_words {max_words}); the most "
-            f"frequent, {names[top]!r}, occurs {counts[top]:,} times; set min_count lower"
+            f"{len(order) or 'no'} word is left of {len(names):,} ({bounds}); the most frequent, {names[top]!r}, occurs "
+            f"{counts[top]:,} time{'s' if counts[top] > 1 else ''}; set {remedy}"
         )
     remap = np.full(len(names), -1, np.int32)
     remap[order] = np.arange(len(order), dtype=np.int32)

@@ -66,6 +66,7 @@ NOTHING: dict[str, tuple[list[list[str]], int, str]] = {
     "empty lines": ([[], []], 1, "there is no word in the text"),
     "one word": ([["a", "a"], ["a"]], 1, "the only word in the text is 'a'; vectors need at least two"),
     "all too rare": ([["a", "b", "a"]], 3, r"no word is left of 2 \(min_count 3.*'a', occurs 2 times; set min_count lower"),
+    "none left": ([["a", "b"]], 3, r"no word is left of 2 \(min_count 3\); .*'a', occurs 1 time; set min_count lower"),
     "one left": ([["a", "b", "a"]], 2, "1 word is left of 2"),
     "nothing near": ([["a"], ["b"], ["a"], ["b"]], 1, "no two known words stand in one line"),
 }  # fmt: skip
@@ -76,3 +77,8 @@ def test_text_without_vectors_says_why(case: str) -> None:
     text, min_count, said = NOTHING[case]
     with pytest.raises(DataError, match=said):
         encode(text, min_count)
+
+
+def test_one_word_by_max_words_asks_for_more_words() -> None:
+    with pytest.raises(DataError, match=r"1 word is left of 2 \(min_count 1, max_words 1\).*; set max_words higher"):
+        encode([["a", "b", "a"]], 1, 1)
