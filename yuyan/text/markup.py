@@ -50,8 +50,13 @@ _TAGS = (
     "style sub summary sup svg table tbody td textarea tfoot th thead time title tr tt u ul video"
 )
 _TAG = re.compile(rf"</?(?:{'|'.join(_TAGS.split())})(?:\s[^<>]{{0,2000}})?/?>", re.IGNORECASE)
-_HIDDEN = re.compile(r"<(script|style|noscript|svg|head)\b[^>]{0,2000}>.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
-_COMMENT = re.compile(r"<!--.*?-->|<!doctype[^>]{0,500}>|<\?xml[^>]{0,500}>", re.IGNORECASE | re.DOTALL)
+_HIDDEN = re.compile(r"<(script|style|noscript|svg|head)\b[^>]{0,2000}>", re.IGNORECASE)
+_COMMENT = re.compile("<(!--)")
+_DECLARATION = re.compile(r"<!doctype[^>]{0,500}>|<\?xml[^>]{0,500}>", re.IGNORECASE)
+_ENDS = {
+    name: re.compile("-->" if name == "!--" else rf"</{name}\s*>", re.IGNORECASE)
+    for name in ("!--", "script", "style", "noscript", "svg", "head")
+}
 _BREAK = re.compile(
     r"</?(?:p|div|br|li|tr|h[1-6]|ul|ol|table|section|article|blockquote|pre|dt|dd|hr|title)\b[^<>]*>", re.IGNORECASE
 )
@@ -65,10 +70,30 @@ def strip_markup(text: str, config: Markup) -> str:
     tags = [match.end() - match.start() for match in _TAG.finditer(text)]
     if len(tags) < config.tags or sum(tags) < config.share * len(text):
         return text
-    text = _COMMENT.sub("", text) if "<!" in text or "<?" in text else text
-    text = _HIDDEN.sub(" ", text)
+    if "<!" in text or "<?" in text:
+        text = _DECLARATION.sub("", _without(text, _COMMENT, ""))
+    text = _without(text, _HIDDEN, " ")
     text = _TAG.sub("", _BREAK.sub("\n", text))
     return _BLANK_LINES.sub("\n\n", html.unescape(text)).strip()
+
+
+def _without(text: str, begin: re.Pattern[str], instead: str) -> str:
+    """`text` with `instead` for each stretch from `begin` to its end; a beginning without an end stays.
+
+    One pass: an end that is missing behind one beginning is missing behind all later ones of that name.
+    """
+    pieces: list[str] = []
+    missing: set[str] = set()
+    done = at = 0
+    while (found := begin.search(text, at)) is not None:
+        name, at = found[1].lower(), found.start() + 1
+        end = None if name in missing else _ENDS[name].search(text, found.end())
+        if end is None:
+            missing.add(name)
+            continue
+        pieces += [text[done : found.start()], instead]
+        done = at = end.end()
+    return "".join([*pieces, text[done:]])
 
 
 # ---------------------------------------------------------------- lines

@@ -8,6 +8,7 @@ import itertools
 import json
 import socket
 import sysconfig
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,6 +124,18 @@ PAGE = """<!DOCTYPE html><html><head><title>T</title><style>p {color: red}</styl
 def test_a_web_page_loses_its_tags_and_keeps_its_text() -> None:
     stripped = strip_markup(PAGE, Markup())
     assert stripped.split() == ["First", "&", "foremost,", "a", "<", "b.", "二段落", "在这里。", "link"]
+
+
+def test_what_is_hidden_goes_as_a_whole_and_what_never_ends_stays() -> None:
+    page = "<p>a</p><SCRIPT x>b</p></script >c<!-- d --> e<style> f <svg g<head>h</head><p>i</p><!-- j"
+    assert strip_markup(page, Markup()).split() == ["a", "c", "e", "f", "<svg", "g", "i", "<!--", "j"]
+
+
+def test_beginnings_without_an_end_cost_one_look_each() -> None:
+    page = "<!-- <script> <svg>" * 12000 + "<p>word</p>"  # 24 s if each looks for its end
+    begun = time.process_time()
+    assert strip_markup(page, Markup()).endswith("word")
+    assert time.process_time() - begun < 2
 
 
 def test_a_text_that_mentions_a_tag_or_two_is_no_web_page() -> None:
