@@ -18,10 +18,9 @@ LONGEST = 10_000
 """Units of a sentence; a longer line is cut."""
 _ASCII = re.compile(r"[A-Za-z0-9]+(?:['.,](?=[A-Za-z0-9])[A-Za-z0-9]+)*")
 _ASCII_ALL = re.compile(_ASCII.pattern + r"|[^\sA-Za-z0-9]")
-_PLAIN = r"[\p{L}\p{M}\p{N}--[\p{Han}\p{Hiragana}\p{Katakana}]]"
-_WORD = regex.compile(
-    rf"{_PLAIN}+(?:['’.,](?={_PLAIN}){_PLAIN}+)*|\p{{Han}}+|[\p{{Hiragana}}\p{{Katakana}}]+", regex.V1
-)
+_KANA = r"\p{Hiragana}\p{Katakana}ー"  # the mark of a long vowel is of no script
+_PLAIN = rf"[\p{{L}}\p{{M}}\p{{N}}--[\p{{Han}}{_KANA}]]"
+_WORD = regex.compile(rf"{_PLAIN}+(?:['’.,](?={_PLAIN}){_PLAIN}+)*|\p{{Han}}+|[{_KANA}]+", regex.V1)
 _WORD_ALL = regex.compile(_WORD.pattern + r"|\S", regex.V1)
 _HAN = regex.compile(r"\p{Han}")
 Cut = Callable[[str], list[str]]

@@ -18,6 +18,7 @@ CUTS: dict[str, tuple[Units, str, list[list[str]]]] = {
     "marks": (WordUnits(punctuation=True, lowercase=False), "No, Sir.", [["No", ",", "Sir", "."]]),
     "accents": (WordUnits(), "Élan naïve—déjà", [["élan", "naïve", "déjà"]]),
     "Chinese": (WordUnits(), "我爱北京天安门 and Mao's", [["我", "爱", "北京", "天安门", "and", "mao's"]]),
+    "Japanese": (WordUnits(), "コンピューター、3.5", [["コンピューター", "3.5"]]),
     "characters": (CharacterUnits(), "床前明月光，疑是 地上霜。", [list("床前明月光疑是地上霜")]),
     "characters and marks": (CharacterUnits(punctuation=True), "月光，", [["月", "光", "，"]]),
     "spaces": (SpacedUnits(), "The cat .", [["The", "cat", "."]]),
