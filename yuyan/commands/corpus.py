@@ -26,6 +26,7 @@ from yuyan.text.read import look_at_parts
 from yuyan.tokens import Tokenizer, TokenizerConfig, load_tokenizer, train_tokenizer
 
 FEW_TOKENS = 100  # of validation text, of which nothing can be said
+MANY_UNKNOWN = 0.001  # of the validation tokens: from here on it is said what that does to a score
 PROMPT_CHARACTERS = 40
 WEIGHTS = "weights.npy"
 
@@ -123,6 +124,11 @@ def make_corpus(
         warn(
             f"the validation text has only {corpus.validation.tokens} tokens, so its scores say next to nothing; "
             "give more text, or name some in data.validation"
+        )
+    if corpus.validation.unknown_rate >= MANY_UNKNOWN:
+        warn(
+            f"{corpus.validation.unknown_rate:.1%} of the validation tokens are unknown, and what they stand for costs a model "
+            "nothing: compare bits per byte only between models of these tokens"
         )
     return corpus
 

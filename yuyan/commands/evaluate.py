@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from yuyan.commands.evaluate_objective import evaluate_objective, objective_run
 from yuyan.commands.outcome import score_table
 from yuyan.commands.task_use import evaluate_task
 from yuyan.config import dump
-from yuyan.console import progress, say, table
+from yuyan.console import progress, say, table, warn
 from yuyan.errors import DataError, InputError
 from yuyan.evaluate.held_out import HeldOut
 from yuyan.evaluate.likelihood import Likelihood, score_documents, summarise
@@ -40,7 +41,7 @@ def evaluate_command(
     if model.task is not None:
         return evaluate_task(model, model_path, paths, settings, as_json=as_json)
     bos, eos = marks_of(model, model_path)
-    documents, sizes = read_text(model, paths, settings)
+    documents, sizes, exact = read_text(model, paths, settings)
     with progress("measuring", sum(map(len, documents)) + len(documents)) as bar:
         scores = score_documents(
             model.network, documents, sizes, bos=bos, eos=eos, context=model.context, told=bar.advance
@@ -56,7 +57,8 @@ def evaluate_command(
           interval(result.interval, 4), f"{result.perplexity:.2f}"]],
         left=0,
     )  # fmt: skip
-    say("perplexity is of this model's own tokens; compare models of other tokenizers by bits per byte")
+    if exact:
+        say("perplexity is of this model's own tokens; compare models of other tokenizers by bits per byte")
     return result
 
 
@@ -68,10 +70,28 @@ def marks_of(model: LanguageModel, path: Path) -> tuple[int, int]:
     return special.bos, special.eos
 
 
-def read_text(model: LanguageModel, paths: list[Path], settings: list[str]) -> tuple[list[np.ndarray], list[int]]:
-    """Documents as bare ids, and their bytes. Raises DataError if there are none."""
+class ReadText(NamedTuple):
+    """Documents as bare ids and their bytes; `exact`: the ids say all of the text."""
+
+    documents: list[np.ndarray]
+    sizes: list[int]
+    exact: bool
+
+
+def read_text(model: LanguageModel, paths: list[Path], settings: list[str]) -> ReadText:
+    """The documents in `paths`, with a warning if tokens lose some of them. Raises DataError if there are none."""
     texts = [document.text for document in read_documents(paths, data_config(paths, settings))]
     if not texts:
         raise DataError(f"{paths[0]}: no text to measure on")
-    documents = [np.asarray(ids, dtype=np.int64) for ids in model.tokenizer.encode_batch(texts)]
-    return documents, [len(text.encode()) for text in texts]
+    tokenizer = model.tokenizer
+    documents = tokenizer.encode_batch(texts)
+    lost = sum(tokenizer.decode(ids) != text for ids, text in zip(documents, texts, strict=True))
+    if lost:
+        unknown = sum(map(tokenizer.unknown, documents)) / max(1, sum(map(len, documents)))
+        warn(
+            f"{paths[0]}: {lost:,} of {len(texts):,} documents do not come back from their tokens as they were "
+            f"({unknown:.1%} of the tokens are unknown). What is lost costs nothing, so bits per byte compares only models "
+            "of these tokens"
+        )
+    sizes = [len(text.encode()) for text in texts]
+    return ReadText([np.asarray(ids, dtype=np.int64) for ids in documents], sizes, exact=not lost)

@@ -63,7 +63,7 @@ def _scored(
     models: dict[Path, LanguageModel], paths: list[Path], settings: list[str]
 ) -> tuple[list[list[np.ndarray]], list[int]]:
     """The log-probabilities of the tokens by model and document, and the documents' bytes."""
-    documents, sizes = read_text(next(iter(models.values())), paths, settings)
+    documents, sizes, _ = read_text(next(iter(models.values())), paths, settings)
     each = []
     for path, model in models.items():
         bos, eos = marks_of(model, path)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from toy_runs import CONFIG
 
+from yuyan.commands.corpus import make_corpus
+from yuyan.commands.evaluate import evaluate_command
+from yuyan.commands.run import read_run_config
 from yuyan.evaluate.likelihood import score_documents, summarise
 from yuyan.models.classic import Lstm
 from yuyan.models.network import NetworkModule
 from yuyan.models.ngram import NGram
 from yuyan.models.presets import Gpt
+from yuyan.tasks.language_model import LanguageModel
+from yuyan.tokens import train_tokenizer
+from yuyan.tokens.train import CharConfig
 
 BOS, EOS, VOCAB = 0, 1, 20
 
@@ -86,3 +95,26 @@ def test_every_token_is_told_once(context: int | None) -> None:
     texts = documents()
     score_documents(model, texts, [1] * len(texts), bos=BOS, eos=EOS, context=context, told=heard.append)
     assert sum(heard) == sum(len(ids) + 1 for ids in texts)
+
+
+def test_what_tokens_lose_is_said_beside_the_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = train_tokenizer(["abc " * 30], CharConfig())
+    bos, eos = tokenizer.special.bos, tokenizer.special.eos
+    counted = NGram.fit(np.arange(1, 5), np.array([0, 4]), order=2, vocab_size=len(tokenizer), bos=bos, eos=eos)
+    LanguageModel(counted, tokenizer, None).save(tmp_path / "model")
+    (tmp_path / "known.txt").write_text("cab bac")
+    (tmp_path / "unknown.txt").write_text("cab xyz!")
+    evaluate_command(tmp_path / "model", [tmp_path / "known.txt"], [], as_json=False)
+    said = capsys.readouterr().err
+    assert "compare models of other tokenizers by bits per byte" in said and "come back" not in said
+    evaluate_command(tmp_path / "model", [tmp_path / "unknown.txt"], [], as_json=False)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 of 1 documents do not come back from their tokens as they were (50.0% of the tokens are unknown)" in said
+    assert "other tokenizers" not in said
+
+
+def test_unknown_tokens_of_the_validation_text_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for size, many in (("20", True), ("null", False)):
+        config = read_run_config(CONFIG, ["tokenizer.kind=char", f"tokenizer.vocab_size={size}"])
+        make_corpus(config, tmp_path / size)
+        assert ("of the validation tokens are unknown" in capsys.readouterr().err) == many
