@@ -13,6 +13,8 @@ from yuyan.errors import DataError, InputError
 from yuyan.models import arpa
 from yuyan.models.arpa import read_arpa, write_arpa
 from yuyan.models.ngram import NGram
+from yuyan.tokens import train_tokenizer
+from yuyan.tokens.train import BytePairConfig
 
 TOKENS = ["<begin>", "<end>", "<unk>", "a", "b\u00a0c", "d\u3000", "é"]
 GOOD = """a preamble is allowed
@@ -181,3 +183,15 @@ def test_texts_that_arpa_cannot_hold(tmp_path: Path, tokens: list[str], message:
     with pytest.raises(InputError, match=message):
         write_arpa(model(), tmp_path / "m", tokens)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_of_bytes_goes_out_with_the_vocabulary_of_its_tokenizer(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(["月光 and\tmoonlight\n" * 9], BytePairConfig(vocab_size=300))
+    ids, special = tokenizer.encode("月光 and\tmoonlight\n"), tokenizer.special
+    ours = NGram.fit(
+        np.array(ids), np.array([0, len(ids)]), order=3, vocab_size=len(tokenizer), bos=special.bos, eos=special.eos
+    )
+    write_arpa(ours, tmp_path / "m.arpa.gz", tokenizer.vocabulary)
+    theirs, tokens = read_arpa(tmp_path / "m.arpa.gz")
+    assert tokens == tokenizer.vocabulary
+    np.testing.assert_allclose(theirs.log_probs(np.array(ids)), ours.log_probs(np.array(ids)), rtol=1e-7)
