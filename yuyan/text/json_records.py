@@ -24,9 +24,9 @@ class BrokenJson(ValueError):
 
 
 def parse_json(text: str) -> Any:
-    """One JSON value. Raises BrokenJson with a message for the user."""
+    """One JSON value, behind a byte order mark or not. Raises BrokenJson with a message for the user."""
     try:
-        return json.loads(text, object_pairs_hook=_distinct)
+        return json.loads(text.lstrip("\ufeff"), object_pairs_hook=_distinct)
     except BrokenJson:
         raise
     except json.JSONDecodeError as error:
@@ -125,7 +125,7 @@ def json_values(texts: Iterable[str], name: str, part: str | None = None, *, row
             )
     whole = "".join(held)
     try:
-        value = parse_json(whole.lstrip("\ufeff"))
+        value = parse_json(whole)
     except BrokenJson as error:
         hint = "; if it has one object a line, name it .jsonl" if "Extra data" in str(error) else ""
         line = f":{error.line}" if error.line else ""

@@ -218,6 +218,11 @@ def test_two_columns_of_long_texts_are_a_question_not_a_guess(tmp_path: Path) ->
     assert texts(tmp_path / "a.csv", text_column="2")[0] == "A woman number 0 is walking."
 
 
+def test_joined_files_have_byte_order_marks_within(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('\ufeff{"text": "one"}\n\ufeff{"text": "two"}\n', encoding="utf-8")
+    assert [document.text for document in read_documents([tmp_path / "a.jsonl"])] == ["one", "two"]
+
+
 def test_lines_of_a_poem_in_a_list_are_joined(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps([{"author": "李白", "paragraphs": ["床前明月光，", "疑是地上霜。"]}]))
     assert texts(tmp_path / "a.json") == ["床前明月光，\n疑是地上霜。"]
