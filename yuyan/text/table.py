@@ -15,6 +15,8 @@ from yuyan.text.source import Source, blocks
 
 # ---------------------------------------------------------------- CSV and TSV
 
+DOUBLED = 'a mark that is text is written twice, and its cell between marks: """Yes"" he said"'
+
 
 def _csv_reader(texts: Iterable[str], name: str, delimiter: str) -> Any:
     csv.field_size_limit(max(csv.field_size_limit(), RECORD))  # only ever raised: the default refuses 128 kB
@@ -80,12 +82,7 @@ def csv_cells(
         except StopIteration:
             return
         except csv.Error as error:
-            said = str(error)
-            if "unexpected end of data" in said:
-                said = "a quotation mark that is opened here is never closed"
-            elif "field limit" in said:
-                said = f"a cell of more than {RECORD >> 20} million characters: is a quotation mark not closed?"
-            trouble.report(f"{name}:{number}: {said}")
+            trouble.report(f"{name}:{number}: {_said(error)}")
             continue
         if not row:
             continue
@@ -96,8 +93,20 @@ def csv_cells(
                 f"{name}:{number}: {len(row)} columns, where {'the header has' if header else 'the first row has'} "
                 f"{width}: a cell that holds a delimiter must be in quotation marks"
             )
+        elif delimiter == "\t" and any("\t" in cell and "\n" in cell for cell in row):
+            trouble.report(f"{name}:{number}: a cell holds several lines of the table: {DOUBLED}")
         else:
             yield number, row
+
+
+def _said(error: csv.Error) -> str:
+    """What is wrong with a line that the library cannot read."""
+    said = str(error)
+    if "unexpected end of data" in said:
+        return "a quotation mark that is opened here is never closed"
+    if "field limit" in said:
+        return f"a cell of more than {RECORD >> 20} million characters: is a quotation mark not closed?"
+    return f"something follows the quotation mark that ends a cell: {DOUBLED}" if "expected after" in said else said
 
 
 def csv_rows(

@@ -108,7 +108,9 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
         ("a.json", '{"a": {"b": 1}}', r"a\.json: a list of records or of texts was expected"),
         ("a.csv", "id,text\n1,fine words\n2,ragged, line\n", r"a\.csv:3: 3 columns, where the header has 2: .* in quotation marks"),
         ("a.csv", 'id,text\n1,fine words\n2,"never closed\n3,x\n', r"a\.csv:3: a quotation mark that is opened here is never closed"),
-        ("a.csv", 'id,text\n1,"a\nb"\n2,"c" d\n', r"a\.csv:4: "),
+        ("a.csv", 'id,text\n1,"a\nb"\n2,"c" d\n', r"a\.csv:4: something follows the quotation mark .* is written twice"),
+        ("a.tsv", 'text\tid\n"Yes he said\t1\nor "no"\t2\n', r"a\.tsv:2: something follows the quotation mark"),
+        ("a.tsv", 'text\tid\n"Yes he said\t1\nor no"\t2\n', r"a\.tsv:2: a cell holds several lines of the table"),
         ("a.csv", "id,name\n1,x\n", r"a\.csv: which column is the text\?.*it has: id, name"),
     ],
 )  # fmt: skip
