@@ -132,8 +132,9 @@ def score_spans(truths: Sequence[Sequence[str]], answers: Sequence[Sequence[str]
         "span_f1": (2 * hits, answered + wanted_counts), "span_precision": (hits, answered),
         "span_recall": (hits, wanted_counts),
     }  # fmt: skip
+    empty = float(not found and not there)  # 1 where there was nothing to find and nothing was found
     values = {
-        name: Value(_share(top, bottom), ratio_interval(top, bottom, draws=draws) if draws else NONE)
+        name: Value(_share(top, bottom, empty), ratio_interval(top, bottom, draws=draws) if draws else NONE)
         for name, (top, bottom) in pairs.items()
     }
     values["word_accuracy"] = Value(same / max(1, words))
@@ -152,14 +153,14 @@ def score_words(truths: Sequence[Sequence[str]], answers: Sequence[Sequence[str]
     found = Counter(b for _, b in pairs)
     interval = ratio_interval(counts[:, 0], counts[:, 1], draws=draws) if draws else NONE
     by_tag = {name: _of_type(right[name], found[name], there[name]) for name in sorted(there.keys() | found.keys())}
-    values = {"word_accuracy": Value(_share(counts[:, 0], counts[:, 1]), interval)}
+    values = {"word_accuracy": Value(_share(counts[:, 0], counts[:, 1], 1.0), interval)}
     values["f1_macro"] = Value(float(np.mean([row["f1"] for row in by_tag.values()])))
     return Scores(values, len(pairs), by_tag, each=tuple((float(a), float(b)) for a, b in counts), unit="words")
 
 
-def _share(top: np.ndarray, bottom: np.ndarray) -> float:
-    """1 where there was nothing to find and nothing was found."""
-    return float(top.sum() / bottom.sum()) if bottom.sum() else float(not top.sum())
+def _share(top: np.ndarray, bottom: np.ndarray, empty: float) -> float:
+    """The ratio of two sums; `empty` where there is nothing to divide by."""
+    return float(top.sum() / bottom.sum()) if bottom.sum() else empty
 
 
 def _of_type(right: int, found: int, there: int) -> dict[str, float]:

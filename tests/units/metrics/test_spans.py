@@ -70,6 +70,12 @@ def test_nothing_to_find_and_nothing_found_is_right() -> None:
     assert score_spans([["O"]], [["B-A"]], draws=0).values["span_f1"].value == 0.0
 
 
+def test_a_model_that_finds_nothing_has_no_precision_and_one_that_finds_what_is_not_there_no_recall() -> None:
+    for truths, answers in (([["B-A", "O"]], [["O", "O"]]), ([["O", "O"]], [["B-A", "O"]])):
+        values = score_spans(truths, answers, draws=0).values
+        assert [values[f"span_{name}"].value for name in ("f1", "precision", "recall")] == [0, 0, 0]
+
+
 def test_words() -> None:
     found = score_words([["N", "V"], ["N"]], [["N", "N"], ["N"]], draws=0)
     assert found.values["word_accuracy"].value == pytest.approx(2 / 3)
