@@ -17,8 +17,8 @@ from yuyan.tasks.paired_text import Paired
 from yuyan.tasks.pairs import PairConfig
 
 LEADS = (1, 3)
-_END = regex.compile(r"(?<=[.!?…][\"'”’)\]]*)\s+(?!\p{Ll})|(?<=[。！？…]+[”’」』）]*)(?![。！？…”’」』）])|\n+")
-"""Where a sentence ends: at a mark and a space, at a Chinese mark, or at the end of a line."""
+_END = regex.compile(r"(?<=[.!?…][\"'”’)\]]*)\s++(?!\p{Ll})|(?<=[。！？…]+[”’」』）]*)(?![。！？…”’」』）])\s*|\n+")
+"""Where a sentence ends: at a mark and a space, at a Chinese mark, or at the end of a line; once, where it is several of them."""
 
 
 class Summarise(PairConfig):

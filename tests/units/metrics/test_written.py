@@ -107,6 +107,8 @@ def test_exact_match() -> None:
     ('He left. "Why?" she said. Nobody knew! The end.', "He left.", 'He left. "Why?" she said. Nobody knew!'),
     ("他说：“好。”然后走了。再见！又见", "他说：“好。”", "他说：“好。”然后走了。再见！"),
     ("#A#: hi\n#B#: oh\n#A#: no\n#B#: bye", "#A#: hi", "#A#: hi\n#B#: oh\n#A#: no"),
+    ("甲：你好。\n乙：好！\r\n甲：走吧？\n乙：好。", "甲：你好。", "甲：你好。\n乙：好！\r\n甲：走吧？"),
+    ("One.\n\ntwo.\n\nthree.\n\nfour.", "One.", "One.\n\ntwo.\n\nthree."),
     ("no end", "no end", "no end"), ("Version 3.5 is out. Good.", "Version 3.5 is out.", "Version 3.5 is out. Good."),
 ])  # fmt: skip
 def test_leads(text: str, first: str, three: str) -> None:
