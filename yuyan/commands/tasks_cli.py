@@ -43,14 +43,15 @@ def align(
     ],
     source: Annotated[str, typer.Argument(help="The text that is read.")],
     target: Annotated[str | None, typer.Argument(help="The text that is written; by default the model's own.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", parser=given_path, help="The picture to write, .svg.")] = Path(
-        "alignment.svg"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", parser=given_path, help="The picture to write; by default alignment.svg."),
+    ] = None,
 ) -> None:
     """What a model reads of a text as it writes each token of another: its attention, drawn."""
     from yuyan.commands.align import align_command
 
-    align_command(model, source, target, out)
+    align_command(model, source, target, out or Path("alignment.svg"))
 
 
 def folds(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from toy_runs import command
 
 from yuyan.commands.align import align_command
 from yuyan.errors import InputError
@@ -101,3 +102,12 @@ def test_the_command_draws_it(
     assert str(out) in capsys.readouterr().err
     with pytest.raises(InputError, match=r"ends in \.svg"):
         align_command(tmp_path / "model", "the cat", target, tmp_path / "picture.png")
+
+
+def test_the_picture_has_a_name_of_its_own(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    LanguageModel(built("additive", tokenizer), tokenizer, 24, start=tokenizer.special.bos).save(tmp_path / "model")
+    assert command("align", "model", "the cat", "the mat") == 0
+    assert (tmp_path / "alignment.svg").read_text(encoding="utf-8").startswith("<svg")
