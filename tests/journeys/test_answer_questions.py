@@ -108,9 +108,10 @@ def test_predict_says_what_python_says(
         plain == said.plain() | {"id": "0"} and text[plain["start"] : plain["end"]] == word and len(plain["best"]) == 3
     )
     (run.parent / "text.txt").write_text(text, encoding="gb18030")
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{how}\n\n{who}\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{how}\n\n{who}\n".encode())))
     assert command("predict", str(run), "-", "--context", str(run.parent / "text.txt")) == 0
-    assert [json.loads(line)["answer"] for line in capfd.readouterr().out.splitlines()] == [word, None]
+    typed = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [(line["id"], line["answer"]) for line in typed] == [("1", word), ("3", None)]
     assert command("predict", str(run), str(run.parent / "asked.json")) == 0
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert [line["id"] for line in lines][:2] == ["0-how", "0-who"] and len(lines) == 128 and lines[0]["answer"] == word

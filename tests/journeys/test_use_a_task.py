@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -86,6 +87,26 @@ def test_predict_reads_files_and_lines_and_writes_tables(
     assert "exists already" in capfd.readouterr().err
     assert command("predict", str(run), "nothing.csv") == 2
     assert "nothing.csv: no such file" in capfd.readouterr().err
+
+
+def test_predict_says_which_line_it_cannot_use(
+    run: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def typed(content: bytes) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    typed("\ufeffthe room was warm\r\n".encode())
+    assert command("predict", str(run), "-") == 0
+    assert json.loads(capfd.readouterr().out)["text"] == "the room was warm"
+    for content, said in (
+        (b"the room was warm\n\n" + b"the room " * 80, "standard input:3: "),
+        (b"the room was warm\n\xff\n", "standard input: line 2 is not UTF-8 at byte 1"),
+    ):
+        typed(content)
+        assert command("predict", str(run), "-") == 2
+        assert said in capfd.readouterr().err
+    assert command("predict", str(run), "") == 2
+    assert "the text is empty" in capfd.readouterr().err
 
 
 def test_a_model_without_a_task_says_so(run: Path) -> None:

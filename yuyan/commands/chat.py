@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from yuyan.commands.generate import written_values
+from yuyan.commands.typed import typed_lines
 from yuyan.console import say, warn
 from yuyan.errors import InputError, YuyanError
 from yuyan.generate.strategy import Settings
@@ -45,16 +46,7 @@ def chat_command(
         say(f"{path}: say something; /help lists the commands")
         talk.in_terminal()
     else:
-        talk.through_pipe(_lines(sys.stdin.buffer))
-
-
-def _lines(file: Any) -> Iterator[str]:
-    """The lines of standard input, each when it is there. Raises InputError for bytes that are no text."""
-    for number, line in enumerate(file, 1):
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
-        except UnicodeDecodeError as error:
-            raise InputError(f"standard input: line {number} is not UTF-8 at byte {error.start + 1}") from None
+        talk.through_pipe(typed_lines(sys.stdin.buffer))
 
 
 class _Talk:

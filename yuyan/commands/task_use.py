@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from yuyan.commands.data import data_config
 from yuyan.commands.overlap import Seen, say_overlap
 from yuyan.commands.parts import FILE, stored_records
+from yuyan.commands.typed import typed_lines
 from yuyan.config import load_config
 from yuyan.console import progress, say, table
 from yuyan.errors import DataError, InputError
@@ -155,6 +156,8 @@ def predict_command(
     """Answer a text, the lines of standard input (-), or the records of a file; questions are answered from `context`, a
     text or a file of one. Raises InputError, DataError.
     """
+    if not source.strip():
+        raise InputError("the text is empty; give a text, a file of texts, or - for lines of standard input")
     if form not in ("jsonl", "csv"):
         raise InputError(f"--format: {form!r}; there are jsonl and csv")
     model = LanguageModel.load(model_path)
@@ -173,8 +176,7 @@ def predict_command(
         answered = _answers_of_file(task, model, found, shown=out is None and sys.stdout.isatty())
     else:
         told = _asked(task, context, data)
-        lines = (line.strip() for line in sys.stdin if line.strip()) if source == "-" else iter((source,))
-        records = (record for line in lines for record in task.config.records_of([told(line)]))
+        records = _typed(task, told) if source == "-" else task.config.records_of([told(source, 0)])
         answered = _answered(task, _network(model), records)
     if out is None:
         written = _write(sys.stdout, answered, form)
@@ -189,12 +191,20 @@ def predict_command(
     say(f"{out}: {written:,} answers")
 
 
-def _asked(task: Task, context: str | None, data: DataConfig) -> Callable[[str], Any]:
-    """What a text that was given is to the task: itself, or a question on the context."""
+def _typed(task: Task, told: Callable[[str, int], Any]) -> Iterator[Any]:
+    """The lines of standard input as records, as they come."""
+    for number, line in enumerate(typed_lines(sys.stdin.buffer), 1):
+        if line.strip():
+            (record,) = task.config.records_of([told(line.strip(), number)])
+            yield record._replace(where=f"standard input:{number}")
+
+
+def _asked(task: Task, context: str | None, data: DataConfig) -> Callable[[str, int], Any]:
+    """What a text that was given, and its number, is to the task: itself, or a question on the context."""
     if not isinstance(task.config, FindAnswer):
         if context is not None:
             raise InputError(f"--context: only for questions; this model's task is {task.config.kind}")
-        return lambda text: text
+        return lambda text, number: text
     if context is None:
         raise InputError(
             "--context: required: the text that answers the question, or a file of it; or give a file of questions with "
@@ -205,7 +215,7 @@ def _asked(task: Task, context: str | None, data: DataConfig) -> Callable[[str],
         if source.source.format != "text":
             raise InputError(f"--context: {context} is no text; give a file of questions with contexts as the source")
         context = "".join(decoded(source, data))
-    return lambda text: {"question": text, "context": context}
+    return lambda text, number: {"question": text, "context": context, "id": number}
 
 
 def _answers_of_file(
