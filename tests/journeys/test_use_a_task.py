@@ -134,6 +134,20 @@ def test_texts_that_are_too_long_are_counted_among_all(run: Path, capfd: pytest.
     assert json.loads(capfd.readouterr().out)["examples"] == 300
 
 
+def test_a_recurrent_network_reads_cut_texts_as_it_was_measured(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"text": f"{text} {text} and {text}", "label": label} for text, label in toy_tasks.sentences("en")]
+    data = toy_tasks.write_jsonl(tmp_path / "long.jsonl", rows)
+    config = toy_tasks.config(tmp_path, data, "{kind: classify, too_long: window}", "{kind: bilstm, hidden_size: 8}")
+    assert command("train", str(config), "train.context=8", "train.epochs=4", "--out", str(tmp_path / "run")) == 0
+    (report,) = (tmp_path / "run" / "reports").glob("????????.json")
+    capfd.readouterr()
+    assert command("evaluate", str(tmp_path / "run"), str(data), "--json") == 0
+    measured, again = json.loads(report.read_text(encoding="utf-8"))["validation"], json.loads(capfd.readouterr().out)
+    assert again["calibration_error"] == pytest.approx(measured["calibration_error"], rel=1e-6)
+
+
 def test_tags_as_transformers_scores_them(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     rows = [

@@ -126,21 +126,28 @@ class Engine:
         return events
 
     def _slid(self, active: _Active) -> list[Feed]:
-        """The next feeds; rows that would pass the context begin anew with their latest tokens."""
+        """The next feeds; rows that would pass the context begin anew with their latest tokens.
+
+        Guesses never make a row slide: those that do not fit are left out, so the text is what it is without them.
+        """
         assert self.context is not None
         control = self.tokenizer.special.control
         begin = [token for token in active.request.prompt[:1] if token in control]
         feeds, read = [], []
         for feed in active.feeds:
             seen = [] if feed.parent is None else active.read[feed.parent]
-            seen = [*seen[: len(seen) - feed.forget], *feed.tokens]
-            if len(seen) > self.context:
-                new = 1 if feed.parent is None else len(feed.tokens)
-                keep = max(self.context * 3 // 4, new + len(begin)) - len(begin)
+            sure = len(feed.tokens) - (feed.wanted - 1)
+            seen, guesses = [*seen[: len(seen) - feed.forget], *feed.tokens[:sure]], feed.tokens[sure:]
+            slides = len(seen) > self.context
+            if slides:
+                keep = max(self.context * 3 // 4, 1 + len(begin)) - len(begin)
                 seen = [*begin, *seen[len(seen) - keep :]]
-                feeds.append(feed._replace(tokens=seen, parent=None, forget=0, source=active.request.source))
-            else:
-                feeds.append(feed)
+            guesses = guesses[: max(0, self.context - len(seen))]
+            feed = feed._replace(tokens=[*feed.tokens[:sure], *guesses], wanted=1 + len(guesses))
+            seen = [*seen, *guesses]
+            if slides:
+                feed = feed._replace(tokens=seen, parent=None, forget=0, source=active.request.source)
+            feeds.append(feed)
             read.append(seen)
         active.read = read
         return feeds
