@@ -23,7 +23,12 @@ class Interval(NamedTuple):
 def ratio_interval(
     numerators: np.ndarray, denominators: np.ndarray, *, level: float = 0.95, draws: int = DRAWS, seed: int = 0
 ) -> Interval:
-    """The interval of sum(numerators) / sum(denominators), both (documents,). One document has no interval: (nan, nan)."""
+    """The interval of sum(numerators) / sum(denominators), both (documents,).
+
+    One document has no interval, nor have denominators of nothing but 0: (nan, nan).
+    """
+    if not denominators.any():
+        return Interval(float("nan"), float("nan"))
     return resampled(
         len(numerators), lambda drawn: _ratio(drawn, numerators, denominators), level=level, draws=draws, seed=seed
     )

@@ -66,7 +66,8 @@ def test_what_breaks_its_scheme_is_found(tags: list[str], scheme: str, place: in
 
 
 def test_nothing_to_find_and_nothing_found_is_right() -> None:
-    assert score_spans([["O"]], [["O"]], draws=0).values["span_f1"].value == 1.0
+    found = score_spans([["O"]] * 3, [["O"]] * 3, draws=10).values["span_f1"]
+    assert found.value == 1.0 and np.isnan(found.interval.low)
     assert score_spans([["O"]], [["B-A"]], draws=0).values["span_f1"].value == 0.0
 
 
