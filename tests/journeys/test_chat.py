@@ -87,7 +87,10 @@ def test_python_predict_and_files_say_the_same(run: Path, capfd: pytest.CaptureF
     capfd.readouterr()
     assert command("predict", str(run), str(path)) == 0
     rows = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    assert rows == [{"messages": said, "answer": "I am fine"}, {"messages": said[:1], "answer": "good day"}]
+    assert rows == [
+        {"messages": said, "answer": "I am fine", "unfinished": False},
+        {"messages": said[:1], "answer": "good day", "unfinished": False},
+    ]
     table = run.parent / "asked.csv"
     table.write_text("question\nwho are you?\n")
     assert command("predict", str(run), str(table)) == 0

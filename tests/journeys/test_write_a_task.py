@@ -71,7 +71,7 @@ def test_python_command_and_transformers_write_the_same(run: Path, capfd: pytest
     assert model.predict(TEXTS[0]) == answers[0] and answers[0].text == "warm was the room"
     capfd.readouterr()
     assert command("predict", str(run), TEXTS[1]) == 0
-    assert json.loads(capfd.readouterr().out) == {"text": TEXTS[1], "answer": answers[1].text}
+    assert json.loads(capfd.readouterr().out) == {"text": TEXTS[1], "answer": answers[1].text, "unfinished": False}
     tokenizer = transformers.AutoTokenizer.from_pretrained(run / "model")
     seq2seq = run.parent.name.startswith("t5")
     kind = transformers.AutoModelForSeq2SeqLM if seq2seq else transformers.AutoModelForCausalLM

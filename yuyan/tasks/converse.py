@@ -164,7 +164,7 @@ class Reply(NamedTuple):
 
     def plain(self) -> dict[str, Any]:
         """As JSON can say it."""
-        return {"answer": self.text} | ({} if self.ended else {"unfinished": True})
+        return {"answer": self.text, "unfinished": not self.ended}
 
 
 class Heard(NamedTuple):

@@ -160,7 +160,7 @@ class Written(NamedTuple):
 
     def plain(self) -> dict[str, Any]:
         """As JSON can say it."""
-        return {"answer": self.text} | ({"unfinished": True} if self.unfinished else {})
+        return {"answer": self.text, "unfinished": self.unfinished}
 
 
 @dataclass(frozen=True)
