@@ -43,7 +43,7 @@ def csv_shape(start: str, name: str, wanted: str | None, tabs: bool) -> tuple[st
     names = first if header else [str(index + 1) for index in range(len(first))]
     body = table[1:] if header else table
     rows = [dict(zip(names, row, strict=False)) for row in body] or [dict.fromkeys(names, "")]
-    if wanted is not None and not header and wanted.isdigit() and 1 <= int(wanted) <= len(first):
+    if wanted is not None and not header and _is_place(wanted, len(first)):
         return delimiter, Column(wanted, int(wanted) - 1, "given", False), len(first)
     column = choose_column(rows, wanted, name) if wanted in names or wanted is None else _absent(wanted, names, name)
     return delimiter, Column(column.name, names.index(column.name), column.how, header), len(first)
@@ -62,11 +62,16 @@ def _delimiter(start: str) -> str:
 
 def _is_header(cells: list[str], wanted: str | None) -> bool:
     """Names are short, distinct, not numbers, and not sentences; a usual name among them settles it."""
-    if wanted in cells or any(cell.lower() in USUAL for cell in cells):
+    if any(cell.lower() in USUAL or (cell == wanted and not _is_place(cell, len(cells))) for cell in cells):
         return True
     if len(set(cells)) < len(cells) or any(not cell or len(cell) > 40 for cell in cells):
         return False
     return not any(cell.replace(".", "").replace("-", "").isdigit() or cell[-1] in ".!?。！？" for cell in cells)
+
+
+def _is_place(name: str, width: int) -> bool:
+    """Whether it is the number of a column, by which those without a header are called."""
+    return name.isdecimal() and 1 <= int(name) <= width
 
 
 def csv_cells(
@@ -136,7 +141,8 @@ def csv_columns(start: str, name: str, wanted: Collection[str], tabs: bool) -> C
     cells = [cell.strip() for cell in first]
     if not cells:
         raise DataError(f"{name}:1: no row of a table could be read from it; is it a {'TSV' if tabs else 'CSV'} file?")
-    header = any(cell in wanted or cell.lower() in wanted for cell in cells) or _is_header(cells, None)
+    named = (cell for cell in cells if not _is_place(cell, len(cells)))
+    header = any(cell in wanted or cell.lower() in wanted for cell in named) or _is_header(cells, None)
     return Columns(delimiter, cells if header else [str(number + 1) for number in range(len(cells))], header)
 
 

@@ -51,6 +51,15 @@ def test_formats(tmp_path: Path, name: str) -> None:
     assert labels == (["0", "1", "0", "1"] if name == "plain.csv" else [label for label, _ in TWO])
 
 
+def test_a_label_that_is_the_number_of_a_column_makes_no_header_of_the_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "plain.csv"
+    path.write_text("".join(f"{label},{quoted(text)}\n" for label, (_, text) in zip("1212", TWO, strict=True)))
+    found, rows = read(path)
+    assert (found.text, found.label) == ("2", "1") and rows == [
+        (text, (label,)) for label, (_, text) in zip("1212", TWO, strict=True)
+    ]
+
+
 def test_parquet_and_json(tmp_path: Path) -> None:
     table = pa.table({"text": [t for _, t in TWO], "label": [label == "good" for label, _ in TWO]})
     pq.write_table(table, tmp_path / "a.parquet")

@@ -216,6 +216,8 @@ def test_two_columns_of_long_texts_are_a_question_not_a_guess(tmp_path: Path) ->
     ):
         texts(tmp_path / "a.csv")
     assert texts(tmp_path / "a.csv", text_column="2")[0] == "A woman number 0 is walking."
+    (tmp_path / "b.csv").write_text("2,A man is walking.\n1,A dog is walking.\n")
+    assert texts(tmp_path / "b.csv", text_column="2") == ["A man is walking.", "A dog is walking."]
 
 
 def test_joined_files_have_byte_order_marks_within(tmp_path: Path) -> None:
