@@ -92,6 +92,22 @@ def test_evaluate(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "exact match" in capfd.readouterr().err
 
 
+def test_the_report_is_of_the_threshold_that_the_model_is_kept_with(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = squad(tmp_path / "asked.json", "en")
+    config = toy_tasks.config(tmp_path, data, "{kind: answer}", BERT)
+    assert command("train", str(config), "train.epochs=1", "--out", str(tmp_path / "run")) == 0
+    (report,) = (tmp_path / "run" / "reports").glob("????????.json")
+    measured = json.loads(report.read_text(encoding="utf-8"))["validation"]
+    capfd.readouterr()
+    assert command("evaluate", str(tmp_path / "run"), str(data), "--json") == 0
+    found = json.loads(capfd.readouterr().out)
+    assert {key: measured[key] for key in ("answer_f1", "no_answer_accuracy")} == {
+        key: pytest.approx(found[key]) for key in ("answer_f1", "no_answer_accuracy")
+    }
+
+
 def test_predict_says_what_python_says(
     run: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

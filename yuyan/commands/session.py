@@ -6,6 +6,7 @@ import math
 import shlex
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,12 +29,13 @@ from yuyan.commands.runlog import RunLog
 from yuyan.commands.settings import seconds_of
 from yuyan.commands.start import keep_beside, save_model, start_network
 from yuyan.commands.tasks import TaskCorpus
-from yuyan.commands.validation import better, measure_for
+from yuyan.commands.validation import Measure, better, measure_for
 from yuyan.commands.watch import Watch
 from yuyan.commands.work import works_of
 from yuyan.console import Task, say, warn
 from yuyan.errors import CheckpointCorrupt, ConfigError, Interrupted, StorageError
 from yuyan.evaluate.wording import MEASURES, terminal_name
+from yuyan.models.network import NetworkModule
 from yuyan.models.presets import Embedded, readable_context
 from yuyan.objectives import Objective, Preference
 from yuyan.store import (
@@ -324,7 +326,8 @@ class Session:
         best = LanguageModel.load(self.folder / "model")
         trained = measured_again(self.config, best, self.folder / "model").to(self.world.device)
         self.world.sum([0.0])  # all have read the folder that the first process will write anew
-        validation, test = self.measure(trained, "validation", None), self.measure(trained, "test", None)
+        measure = self._settled_measure(best, kept(trained))
+        validation, test = measure(trained, "validation", None), measure(trained, "test", None)
         trained.to(CPU)
         assert validation is not None
         result = Trained(
@@ -335,8 +338,6 @@ class Session:
         )  # fmt: skip
         if not self.leads:
             return result
-        if isinstance(self.corpus, TaskCorpus):
-            best.task = self.corpus.settled(kept(trained))
         write_reports(self.config, result, self.state.best, self.state.step, best, self.corpus)
         with publish_folder(self.folder / "model") as temporary:
             best.write(temporary)
@@ -344,3 +345,11 @@ class Session:
             card = model_card(self.config, result, self.corpus, self.context)
             (temporary / "README.md").write_text(card, encoding="utf-8")
         return result
+
+    def _settled_measure(self, best: LanguageModel, network: NetworkModule) -> Measure:
+        """The way to measure what is kept: a task as it answers with what is chosen for it on the validation data."""
+        if not isinstance(self.corpus, TaskCorpus):
+            return self.measure
+        best.task = self.corpus.settled(network)
+        task = best.task.build(self.corpus.tokenizer, self.config.train.context)
+        return measure_for(self.config, replace(self.corpus, task=task), self.context, self.world)
