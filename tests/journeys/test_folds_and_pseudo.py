@@ -94,6 +94,9 @@ def test_every_record_is_tested_once_and_a_stopped_search_goes_on(
             for name in ("train", "validation", "test")
         }
         assert sum(map(len, parts.values())) == len(set.union(*parts.values())) == len(rows) and all(parts.values())
+    toy_tasks.write_jsonl(tmp_path / "rows.jsonl", rows[1:])
+    assert command(*order) == 2
+    assert f"rows.jsonl: not the records that {out} began with" in capfd.readouterr().err
 
 
 def test_orders_that_cannot_be(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +108,10 @@ def test_orders_that_cannot_be(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ):  # fmt: skip
         assert command("folds", str(path), *words, "--out", str(tmp_path / f"folds{len(said)}")) == 2
         assert said in capfd.readouterr().err
-    (tmp_path / "folds").mkdir()
+    for count in (65, 66):  # what came to nothing does not hold the folder
+        assert command("folds", str(path), "--folds", str(count), *out) == 2
+        assert f"64 different texts are too few for {count} folds" in capfd.readouterr().err
+    (tmp_path / "folds" / "data").mkdir()
     (tmp_path / "folds" / "folds.yaml").write_text("folds: 3\nrun: {}\n")
     assert command("folds", str(path), *out) == 2
     assert "folds with another folds; use --out" in capfd.readouterr().err
@@ -161,8 +167,9 @@ def test_confident_answers_are_learned_and_nothing_known_is_taken(
     assert (out / "round-1" / "run" / "report.html").stat().st_mtime_ns == changed
     assert command(*order[:6], "0.7") == 2
     assert "begun with another order" in capfd.readouterr().err
-    assert command("pseudo", str(run), str(texts), "--out", str(tmp_path / "none"), "--threshold", "0.9999999") == 2
-    assert "no answer is as sure as 0.9999999; the surest is 0." in capfd.readouterr().err
+    for threshold in ("0.9999999", "0.9999998"):
+        assert command("pseudo", str(run), str(texts), "--out", str(tmp_path / "none"), "--threshold", threshold) == 2
+        assert f"no answer is as sure as {threshold}; the surest is 0." in capfd.readouterr().err
     known = toy_tasks.write_jsonl(tmp_path / "known.jsonl", [{"text": row["text"]} for row in labelled[:3]])
     assert command("pseudo", str(run), str(known), "--out", str(tmp_path / "none2")) == 2
     assert "knows all of its 3 texts already" in capfd.readouterr().err

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from yuyan.commands.parts import FILE, divided, write_parts
+from yuyan.commands.parts import FILE, check_inputs, divided, write_parts
 from yuyan.commands.run import RUNS, RunConfig, read_run_config
 from yuyan.commands.tasks import together
 from yuyan.commands.train import train_command
@@ -79,9 +79,9 @@ def _checked(config: RunConfig, place: Path, count: int) -> AnyTask:
 
 
 def _start(config: RunConfig, folder: Path, count: int) -> None:
-    """Claim the folder, or make sure that it is of this order."""
+    """Claim the folder, unless records lie in it that were dealt out by another order."""
     file, now = folder / "folds.yaml", {"folds": count, "run": dump(config)}
-    if not file.exists():
+    if not file.exists() or not (folder / "data").exists():
         write_text(file, to_yaml(_Order(folds=count, run=dump(config))))
         return
     before, after = flatten(read_yaml(file)[0]), flatten(json.loads(json.dumps(now, default=str)))
@@ -95,6 +95,7 @@ def _prepared(config: RunConfig, task: AnyTask, folder: Path, count: int) -> Any
     task = task.found(files["train"], config.data.plain)
     places = [folder / "data" / str(number) for number in range(1, count + 1)]
     if all((place / FILE).is_file() for place in places):
+        check_inputs(files, places[0], folder)
         return task
     read = {name: task.read(found, config.data.plain) for name, found in files.items()}
     records: list[Any] = list(read["train"])

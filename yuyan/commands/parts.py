@@ -42,7 +42,7 @@ def kept_parts(
     if (place / FILE).is_file():
         verify(place)
         if data.prepared is None:
-            _check_inputs(data, place)
+            check_inputs(look_at_parts(data), place, folder)
     elif data.prepared is not None:
         raise DataError(f"{data.prepared}: no prepared records here (data.prepared)")
     else:
@@ -125,12 +125,12 @@ def _inputs(files: Mapping[str, Survey]) -> dict[str, str]:
     return {f"{part}: {each.name}": each.sha256 for part, found in files.items() for each in found.inputs}
 
 
-def _check_inputs(data: RunData, place: Path) -> None:
-    """A run goes on only with the files it began with."""
-    before, now = _described(place)["inputs"], _inputs(look_at_parts(data))
+def check_inputs(files: Mapping[str, Survey], place: Path, folder: Path) -> None:
+    """What began in `folder` goes on only with the files it began with. Raises DataError."""
+    before, now = _described(place)["inputs"], _inputs(files)
     if different := [key for key in sorted(before | now) if before.get(key) != now.get(key)]:
         raise DataError(
-            f"{different[0]}: not the records that {place.parent} began with, so it cannot go on; put them back, or start "
+            f"{different[0]}: not the records that {folder} began with, so it cannot go on; put them back, or start "
             "anew with another --out"
         )
 

@@ -97,7 +97,7 @@ def pseudo_command(order: Order, out: Path, overrides: Sequence[str]) -> dict[st
 
 def _start(order: Order, out: Path) -> None:
     file = out / "order.yaml"
-    if not file.exists():
+    if not file.exists() or not (out / "round-1" / "data").exists():  # an order that came to nothing binds nobody
         write_text(file, to_yaml(order))
     elif file.read_text(encoding="utf-8") != to_yaml(order):
         raise InputError(f"{out}: begun with another order (order.yaml); use --out for a new one")
