@@ -31,7 +31,7 @@ from yuyan.objectives.base import Batch, Counted, Example, Loss, Marks
 from yuyan.tasks.base import Item, Pieces, label_scores, too_long
 from yuyan.tasks.labelled_text import Layout as TextLayout
 from yuyan.tasks.labelled_text import read_labelled, text_column
-from yuyan.tasks.tagged_text import Layout, Sentence, layout_of, read_tagged, words_of
+from yuyan.tasks.tagged_text import Layout, Sentence, are_columns, layout_of, read_tagged, words_of
 from yuyan.text import DataConfig
 from yuyan.text.survey import Survey
 from yuyan.tokens import Tokenizer
@@ -80,7 +80,12 @@ class Tag(Config):
     def read(self, files: Survey, data: DataConfig, *, labelled: bool = True) -> list[Sentence]:
         """The records. Raises DataError naming file and line."""
         if not labelled:
-            texts = read_labelled(files, data, TextLayout(text=self.text), labelled=False)
+            texts = list(read_labelled(files, data, TextLayout(text=self.text), labelled=False))
+            if are_columns([text for text, _, _ in texts], self.labels or ()):
+                raise DataError(
+                    f"{texts[0].where}: a word and its tag in each line, where a text in each was expected; a file with tags is "
+                    "measured on (yuyan evaluate)"
+                )
             return [self._sentence(text, where) for text, _, where in texts]
         records, odd = read_tagged(files, data, self._layout)
         if odd:

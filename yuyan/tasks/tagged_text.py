@@ -133,6 +133,14 @@ def _numbers(surveyed: Surveyed, data: DataConfig, given: Layout) -> Layout:
     raise DataError(f"{surveyed.source.name}: no line with a word and its tag")
 
 
+def are_columns(texts: Sequence[str], labels: Sequence[str]) -> bool:
+    """Whether these are lines of as many columns each, of which the last is a tag, and no texts."""
+    cells = [text.split() for text in texts]
+    tags = {each[-1] for each in cells}
+    alike = len(cells) > 2 and len({len(each) for each in cells}) == 1 and len(cells[0]) > 1
+    return alike and (tags <= set(labels) or all(map(is_tag, tags)))
+
+
 def _cells(line: str) -> list[str]:
     bare = line.strip("\r\n\ufeff")
     cells = bare.split("\t") if "\t" in bare else bare.split()

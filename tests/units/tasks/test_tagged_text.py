@@ -36,6 +36,19 @@ FORMATS = {
 }  # fmt: skip
 
 
+def test_lines_with_tags_are_no_texts_to_be_answered(tmp_path: Path) -> None:
+    def texts(content: str) -> list[Sentence]:
+        (tmp_path / "a.txt").write_text(content, encoding="utf-8")
+        config = DataConfig(sources=(tmp_path / "a.txt",))
+        task = Tag(labels=("O", "B-PER", "I-PER"))
+        return task.read(survey([tmp_path / "a.txt"], config.encoding), config, labelled=False)
+
+    for content in (CONLL, "张\tB-PER\n三\tI-PER\n在\tO\n"):
+        with pytest.raises(DataError, match=r"a\.txt:1: a word and its tag in each line.*yuyan evaluate"):
+            texts(content)
+    assert len(texts("Ann saw Rome\nI saw O\nYou saw Lee\n")) == len(texts("张三在\n北京\n。\n")) == 3
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_formats(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(FORMATS[name].encode())
