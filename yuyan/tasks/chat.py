@@ -6,7 +6,7 @@ Python, the command line, `predict` and the server go through here, so they give
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from yuyan.errors import InputError
 from yuyan.generate.engine import DEFAULT_TOKENS
@@ -37,6 +37,8 @@ def asked(
 
     With `drop` the oldest questions with their answers are left out until it fits; a system text stays. Raises InputError.
     """
+    if overflow not in get_args(Overflow):
+        raise InputError(f"overflow: {overflow!r}; there are {', '.join(get_args(Overflow))}")
     ids = template.prompt(messages)
     if context is None or settings.overflow == "slide":
         return Asked(ids, 0)

@@ -100,9 +100,7 @@ class ChatTemplate:
             found = {each.get("name"): each.get("template") for each in source if isinstance(each, dict)}
             source = found.get("default")
         if not isinstance(source, str) or not source.strip():
-            raise ConfigError(
-                "this model has no chat template: it was not trained on dialogues (yuyan train with task)"
-            )
+            raise ConfigError("this model has no chat template: it was not trained on dialogues (task.kind=converse)")
         return cls(source, tokenizer)
 
     # ------------------------------------------------------------ tokens

@@ -241,6 +241,8 @@ def test_a_conversation_that_is_too_long() -> None:
     assert asked.ids == talker.asked(kept, settings).ids
     with pytest.raises(InputError, match=r"the last message alone has \d+ tokens.*shorten it"):
         model.chat("one " * 40, overflow="drop")
+    with pytest.raises(InputError, match="overflow: 'dorp'; there are error, drop"):
+        model.chat("one", overflow="dorp")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
