@@ -199,6 +199,18 @@ def test_greedy_with_guesses_writes_the_same(kind: str) -> None:
             assert len(fed) <= 2 + len(plain[0][0].ids) / 3, "its own guesses hold"
 
 
+def test_guesses_do_not_move_a_sliding_window() -> None:
+    settings = Greedy(max_tokens=36, min_tokens=36, overflow="slide", no_repeat_ngram=3)
+    for prompt in ([6, 7, 8, 6, 7, 8, 6], [1, 12], [20, 21, 20, 21]):
+        ((plain,),) = run(engine_of(model("llama"), context=12), [Request(prompt, settings)])
+        for guesses in (LookupGuesser(PromptLookup(tokens=3, ngram=1)), guesser("itself")):
+            fed: list[int] = []
+            engine = Engine(Counting(network("llama"), fed), tokenizer(), ends=ENDS, context=12)
+            ((guessed,),) = run(engine, [Request(prompt, settings, guesser=guesses)])
+            assert guessed.ids == plain.ids
+            assert max(fed) <= 12, "no row passes the context"
+
+
 RESHAPED = {"top_k": 4, "temperature": 1.3}
 
 
