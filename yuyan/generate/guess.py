@@ -43,7 +43,7 @@ class DraftGuesser:
         self._readers: dict[int, _Reader] = {}
 
     def guess(self, line: Line, settings: Greedy | Sampling, room: int) -> list[Guess]:
-        ids = [*line.start.before, *line.written]
+        ids = [*line.start.prompt, *line.written]
         count = min(self.tokens, room, room if self.context is None else self.context - len(ids))
         if count <= 0:
             return []

@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -21,8 +22,10 @@ from yuyan.errors import ConfigError, InputError
 from yuyan.generate import Beam, Contrastive, Greedy, PlainForward, Sampling
 from yuyan.generate.engine import Engine, Request
 from yuyan.generate.grammar import Grammars
+from yuyan.generate.guess import DraftGuesser
 from yuyan.generate.shape import JsonSchema, Lark, Pattern
 from yuyan.generate.speculation import PromptLookup
+from yuyan.models.network import NetworkModule
 from yuyan.models.ngram import NGram
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.tasks.writing import Completion
@@ -129,6 +132,22 @@ def test_the_stream_is_the_text() -> None:
     pieces = list(one.stream("the", Sampling(seed=1), schema=PERSON, max_tokens=1000))
     assert len(pieces) > 3
     assert "".join(pieces) == one.generate("the", Sampling(seed=1), schema=PERSON, max_tokens=1000)
+
+
+def test_a_draft_has_read_the_prompt_too() -> None:
+    """The model as its own draft: all that it guesses holds, so a pass writes a guess and one token more."""
+    one = model("llama")
+    assert isinstance(one.network, NetworkModule)
+    writer = one._writer()
+    request = writer.request("the fox", Greedy(max_tokens=24), None)
+    constraint = writer.grammars.constraint(Pattern(content="[a-z ]{24,60}"))
+    draft = DraftGuesser(one.network, 3, None, len(one.tokenizer))
+    engine, passes = writer.engine(), 0
+    engine.add(replace(request, constraint=constraint, guesser=draft))
+    while engine.busy:
+        engine.step()
+        passes += 1
+    assert passes <= 1 + 24 / 3
 
 
 names = st.sampled_from(["a", "b", "狐", "x y", 'q"'])
