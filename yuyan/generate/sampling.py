@@ -75,8 +75,8 @@ class Sampling(Settings):
 
 
 def with_temperature(scores: Tensor, temperature: float) -> Tensor:
-    """Scores of the distribution p^(1/temperature), renormalised by softmax."""
-    return scores / temperature
+    """Scores of the distribution p^(1/temperature), renormalised by softmax; the highest is 0, so none overflows."""
+    return (scores - scores.amax(-1, keepdim=True)) / temperature
 
 
 def keep_top_k(scores: Tensor, k: int) -> Tensor:

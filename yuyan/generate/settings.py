@@ -15,6 +15,7 @@ from yuyan.generate.shape import Shape
 
 MOST_TOKENS = 1_000_000
 MOST_TEXTS = 128
+LARGEST = 1e9  # of a penalty or bias: so large, and one part in so much, scores in float32 stay finite
 
 
 def _as_tuple(value: object) -> object:
@@ -42,13 +43,15 @@ class Settings(Config):
     """Stop before one of these texts would be written; they are not part of the result."""
     bad_words: Words = ()
     """The new text never contains one of these, however it is cut into tokens."""
-    logit_bias: dict[int, Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=dict)
+    logit_bias: dict[int, Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]] = Field(
+        default_factory=dict
+    )
     """Added to the scores of these tokens at every step."""
-    repetition_penalty: float = Field(1.0, gt=0, allow_inf_nan=False)
+    repetition_penalty: float = Field(1.0, ge=1 / LARGEST, le=LARGEST, allow_inf_nan=False)
     """Divides positive scores, and multiplies negative ones, of tokens seen in prompt or text (Keskar et al. 2019)."""
-    presence_penalty: float = Field(0.0, allow_inf_nan=False)
+    presence_penalty: float = Field(0.0, ge=-LARGEST, le=LARGEST, allow_inf_nan=False)
     """Taken from the score of every token that the new text has."""
-    frequency_penalty: float = Field(0.0, allow_inf_nan=False)
+    frequency_penalty: float = Field(0.0, ge=-LARGEST, le=LARGEST, allow_inf_nan=False)
     """Taken from the score of a token for every time that the new text has it."""
     no_repeat_ngram: int | None = Field(None, ge=1)
     """No sequence of so many tokens twice in prompt and text (Paulus et al. 2018)."""

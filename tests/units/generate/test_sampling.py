@@ -7,7 +7,7 @@ import torch
 
 from yuyan.config import build
 from yuyan.errors import ConfigError
-from yuyan.generate.sampling import Sampling, choose, keep_top_k, keep_top_p, with_temperature
+from yuyan.generate.sampling import Sampling, choose, distribution, keep_top_k, keep_top_p, with_temperature
 
 SCORES = torch.log(torch.tensor([0.5, 0.05, 0.3, 0.15]))
 
@@ -19,6 +19,11 @@ def allowed(scores: torch.Tensor) -> list[int]:
 def test_temperature_sharpens() -> None:
     expected = torch.tensor([0.5, 0.05, 0.3, 0.15]) ** 2
     torch.testing.assert_close(with_temperature(SCORES, 0.5).softmax(0), expected / expected.sum())
+
+
+def test_no_temperature_is_too_low_to_count_with() -> None:
+    low = distribution(SCORES, Sampling(temperature=5e-324))
+    assert low.tolist() == distribution(SCORES, Sampling(temperature=0)).tolist()
 
 
 @pytest.mark.parametrize(("k", "left"), [(1, [0]), (2, [0, 2]), (3, [0, 2, 3]), (99, [0, 1, 2, 3])])
@@ -53,7 +58,8 @@ def test_a_forbidden_token_is_never_drawn() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"temperature": -1}, {"top_p": 0}, {"top_p": 1.1}, {"top_k": 0}, {"max_tokens": 0}]
+    "settings",
+    [{"temperature": -1}, {"top_p": 0}, {"top_p": 1.1}, {"top_k": 0}, {"max_tokens": 0}, {"presence_penalty": -1e39}],
 )
 def test_values_out_of_range_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
