@@ -26,6 +26,11 @@ def decoding(values: Mapping[str, Any], where: str = "generate") -> Settings:
         raise ConfigError(
             f"{where}: kind: expected one of {', '.join(KINDS)}; got {kind!r}{did_you_mean(str(kind), KINDS)}"
         )
+    for key in values:
+        others = [name for name, one in KINDS.items() if key in one.model_fields]
+        if others and kind not in others:
+            default = "" if "kind" in values else ", the default"
+            raise ConfigError(f"{where}: {key}: a key of kind {' or '.join(others)}; the kind here is {kind}{default}")
     return build(KINDS[kind], dict(values), where=where)
 
 
