@@ -68,7 +68,7 @@ def fill_command(path: Path, text: str, gap: str, top: int, keys: Sequence[str],
 
 def shape_options(schema: str | None, regex: str | None, grammar: Path | None) -> dict[str, Any]:
     """What the text must obey, as options give it: a schema is a file or a text. Raises InputError."""
-    if schema is not None and not schema.lstrip().startswith(("{", "true", "false")):
+    if schema is not None and not schema.lstrip().startswith("{") and schema not in ("true", "false"):
         schema = _content(Path(schema))
     return {"schema": schema, "regex": regex, "grammar": None if grammar is None else _content(grammar)}
 
@@ -106,7 +106,10 @@ def written_values(options: Mapping[str, Any], keys: Sequence[str]) -> dict[str,
             if not isinstance(node, dict):
                 raise InputError(f"--set {assignment}: {parent} is given as a value already")
         node[leaf] = value
-    return values | {key: value for key, value in options.items() if value is not None}
+    chosen = {key: value for key, value in options.items() if value is not None}
+    if twice := [key for key in chosen if key in values]:
+        raise InputError(f"--set {twice[0]}: given as an option too; leave one of the two out")
+    return values | chosen
 
 
 def _standard_input() -> str:

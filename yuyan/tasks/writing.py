@@ -186,6 +186,8 @@ def with_shape(values: Mapping[str, object]) -> dict[str, object]:
     if len(given) > 1 or rest.get("constraint") is not None:
         raise InputError(f"{', '.join(given)}: a text obeys one constraint; give only one")
     ((name, content),) = given.items()
+    if content == "":
+        raise InputError(f"{name}: it is empty; leave it out for a text that may be anything")
     return {**rest, "constraint": {"kind": SHAPES[name], "content": content}}
 
 

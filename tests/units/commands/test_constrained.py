@@ -57,6 +57,9 @@ def test_a_text_that_ended_too_early_is_an_error(folder: str, capsys: pytest.Cap
         (["--regex", "a", "--json-schema", "{}"], "give only one"),
         (["--regex", "a", "--stop", "b"], "stop: "),
         (["--json-schema", '{"not": {}}'], '"not"'),
+        (["--json-schema", "true-person.json"], "true-person.json: cannot be read"),
+        (["--regex", ""], "regex: it is empty"),
+        (["--max-tokens", "3", "--set", "max_tokens=4"], "--set max_tokens: given as an option too"),
     ],
 )
 def test_mistakes(folder: str, words: list[str], message: str) -> None:
