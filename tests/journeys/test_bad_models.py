@@ -49,7 +49,10 @@ from toy_runs import ROOT, STORIES, command, refused
         (("--kind", "contrastive", "--set", "alpha=2"), "alpha: input should be less than or equal to 1"),
         (("--set", "best_of=1", "--n", "2"), "best_of: 1 texts are written, and n = 2 of them wanted"),
         (("--set", "repetition_penalty=0"), "repetition_penalty: input should be greater than or equal to 0.000000001"),
-        (("--set", "logit_bias={5: 1e308}"), r"logit_bias\.5: input should be less than or equal to 1000000000; got 1e\+308"),
+        (
+            ("--set", "logit_bias={5: 1e308}"),
+            r"logit_bias\.5: input should be less than or equal to 1000000000; got 1e\+308",
+        ),
         (("--set", "logit_bias={99999: 1}"), "logit_bias: 99999 is not a token; the vocabulary has 512"),
         (("--set", "min_p=0"), "min_p: input should be greater than 0"),
         (("--set", "overflow=cut"), "overflow: expected 'error' or 'slide'; got 'cut'"),

@@ -50,7 +50,7 @@ def generate_command(
 
 def fill_command(path: Path, text: str, gap: str, top: int, keys: Sequence[str], *, as_json: bool) -> None:
     """Print the text with its gaps filled, and a table of the candidates."""
-    settings = generate_settings({"kind": "greedy"} if not keys else {}, keys)
+    settings = decoding(with_shape({"kind": "greedy", **written_values({}, keys)})) if keys else None
     model = LanguageModel.load(path)
     filled = model.fill(_standard_input() if text == "-" else text, settings, gap=gap, top=top)
     if as_json:

@@ -45,7 +45,7 @@ def fill(
 ) -> Filled:  # fmt: skip
     """Fill every `gap` in `text`; `settings` say how T5 writes, `start` what its decoder begins with.
 
-    Raises InputError for a text without a gap, and for a model that cannot fill one.
+    Raises InputError for a text without a gap, for a model that cannot fill one, and for settings of an encoder.
     """
     if not gap or gap not in text:
         raise InputError(f"the text has no gap; write {gap or GAP!r} where something is missing")
@@ -60,6 +60,8 @@ def fill(
         raise InputError("constraint: gaps are filled with what fits the text, and obey no grammar; leave it out")
     if network.decoder is not None:
         return _write_spans(network, tokenizer, parts, settings or Greedy(), start)
+    if settings is not None:
+        raise InputError("an encoder puts the likeliest token in each gap, and has no strategy to set; leave it out")
     if tokenizer.special.mask is None:
         raise InputError("this model fills no gaps: its tokenizer has no mask")
     return _unmask(network, tokenizer, parts, tokenizer.special.mask, top)

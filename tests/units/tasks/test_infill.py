@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from contracts.sides import ALL, VOCABULARY, strong
 
+from yuyan.commands.generate import fill_command
 from yuyan.errors import YuyanError
 from yuyan.generate import Greedy
 from yuyan.tasks.infill import _spans
@@ -83,3 +86,18 @@ def test_what_cannot_be_filled_is_said(tokenizer: Tokenizer) -> None:
             made(name, tokenizer).fill(text)
     with pytest.raises(YuyanError, match="top: 0"):
         made("bert", tokenizer).fill("___", top=0)
+    with pytest.raises(YuyanError, match="no strategy to set"):
+        made("bert", tokenizer).fill("___", Greedy(max_tokens=3))
+
+
+def test_a_key_of_the_command_line_leaves_the_strategy(
+    tokenizer: Tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made("t5", tokenizer).save(tmp_path / "t5")
+    printed = []
+    for keys in (["max_tokens=12"], ["max_tokens=12", "kind=greedy"]):
+        fill_command(tmp_path / "t5", "ab___cd___", "___", 5, keys, as_json=False)
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    with pytest.raises(YuyanError, match="temperature: a key of kind sampling; the kind here is greedy"):
+        fill_command(tmp_path / "t5", "ab___", "___", 5, ["temperature=1"], as_json=False)
