@@ -12,6 +12,7 @@ from yuyan.console import table
 from yuyan.errors import InputError
 from yuyan.generate import Done, decoding
 from yuyan.generate.strategy import Settings
+from yuyan.models.network import NetworkModule
 from yuyan.store import to_json
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.tasks.writing import Completion, texts_of, why_unfinished, with_shape
@@ -23,12 +24,15 @@ def generate_command(
 ) -> None:  # fmt: skip
     """Print the prompt (unless told not to) and its continuation to standard output, piece by piece.
 
-    Several texts are printed one after the other, each behind a line with its number; `as_json` prints them with tokens
-    and reasons. `weights` is in what numbers a decoder's weights are laid out for this CPU.
+    What an encoder reads has a line of its own. Several texts are printed one after the other, each behind a line with
+    its number; `as_json` prints them with tokens and reasons. `weights` is in what numbers a decoder's weights are laid
+    out for this CPU.
     """
     settings = generate_settings(options, keys)
     model = LanguageModel.load(path, weights=weights)
     text = _standard_input() if prompt == "-" else prompt
+    reads = isinstance(model.network, NetworkModule) and model.network.encoder is not None
+    before = "" if not echo else f"{text}\n" if reads else text  # what an encoder reads is not continued
     if as_json:
         (found,) = model.complete([text], settings)
         print(to_json([completion._asdict() for completion in found]))
@@ -36,12 +40,12 @@ def generate_command(
     elif texts_of(settings) > 1:
         (found,) = model.complete([text], settings)
         for number, completion in enumerate(found, 1):
-            _write(f"--- {number}\n{text if echo else ''}{completion.text}\n")
+            _write(f"--- {number}\n{before}{completion.text}\n")
         _refuse_unfinished(found)
     else:
         for number, event in enumerate(model.events(text, settings)):
-            if echo and number == 0:  # by now nothing is wrong with the prompt
-                _write(text)
+            if number == 0:  # by now nothing is wrong with the prompt
+                _write(before)
             _write(event.text)
         _write("\n")
         if isinstance(event, Done) and event.valid is False:

@@ -43,6 +43,14 @@ def test_what_the_options_ask_for_is_written(folder: str, tmp_path: Path) -> Non
     assert json.loads(text)[0]["valid"] is True
 
 
+def test_what_an_encoder_reads_is_no_beginning(tmp_path: Path) -> None:
+    model("t5").save(tmp_path / "t5")
+    for more in ([], ["-n", "2"]):
+        words = ["generate", str(tmp_path / "t5"), "the", "--regex", "fox", *more]
+        printed = CliRunner().invoke(app, words, catch_exceptions=False).stdout
+        assert printed.endswith("the\nfox\n")
+
+
 def test_a_text_that_ended_too_early_is_an_error(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     for more in ([], ["--json"], ["-n", "2"]):
         with pytest.raises(InputError, match="before it obeyed its constraint; allow more"):
