@@ -7,7 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from contracts.sides import ALL, decoder, strong
 from contracts.test_tokenizers import KINDS, TEXTS
 from typer.testing import CliRunner
@@ -16,7 +18,7 @@ from units.generate.writers import model as any_model
 from yuyan.cli import app
 from yuyan.errors import InputError, YuyanError
 from yuyan.export import export, export_model
-from yuyan.export.parity import Parity
+from yuyan.export.parity import Case, Parity, cases_of, measure, read_by_us, written_by_reading
 from yuyan.models.network import Network
 from yuyan.models.presets import T5, Gpt
 from yuyan.nn.attention import Heads
@@ -25,6 +27,7 @@ from yuyan.nn.norm import LayerNorm
 from yuyan.nn.position import Learned
 from yuyan.tasks.chat_template import named_template, with_template
 from yuyan.tasks.language_model import LanguageModel
+from yuyan.tasks.writing import ends_of
 from yuyan.tokens import Tokenizer, train_tokenizer
 
 ENGINES = {"gguf": "xllamacpp", "ctranslate2": "ctranslate2", "onnx": "onnxruntime"}
@@ -119,6 +122,31 @@ def test_a_verdict_needs_all_of_it() -> None:
     assert good.passed
     for change in ({"difference": 0.1}, {"difference": float("inf")}, {"same_text": 15}, {"perplexity": (90.0, 91.0)}):
         assert not Parity(**{**good.__dict__, **change}).passed
+
+
+class Likeliest:
+    """The model itself, as an engine that tells the ten likeliest tokens of each place only."""
+
+    name, gives = "engine", "log_probs"
+
+    def __init__(self, model: LanguageModel):
+        self.model = model
+
+    def read(self, case: Case) -> np.ndarray:
+        logs = torch.from_numpy(read_by_us(self.model, case)).log_softmax(-1)
+        return logs.masked_fill(logs < logs.topk(10).values[:, -1:], float("nan")).numpy()
+
+    def write(self, case: Case, count: int) -> list[int]:
+        return written_by_reading(self, case, count, ends_of(tokenizer()))
+
+
+def test_a_perplexity_says_of_how_many_tokens_it_is() -> None:
+    model = made("gpt")
+    cases = cases_of(model, 2)
+    parity = measure(model, Likeliest(model), cases, "float32")  # type: ignore[arg-type]
+    some, all_of_them = parity.told or (0, 0)
+    assert 0 < some < all_of_them == sum(len(case.ids) - 1 for case in cases)
+    assert dict(parity.rows())["perplexity a token"].endswith(f", of {some} tokens of {all_of_them}")
 
 
 @pytest.mark.parametrize(

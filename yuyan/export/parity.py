@@ -91,6 +91,8 @@ class Parity:
     """How many greedy continuations are the same, but for ties."""
     perplexity: tuple[float, float] | None = None
     """A token's, ours and theirs."""
+    told: tuple[int, int] | None = None
+    """Of how many tokens that is, and how many there are: an engine may tell the likeliest ones only."""
     same_tokens: tuple[int, int] | None = None
     """How many texts the engine's own tokenizer cuts into as many tokens as ours, of how many."""
 
@@ -111,7 +113,9 @@ class Parity:
         ]
         if self.perplexity is not None:
             ours, theirs = self.perplexity
-            found.append(("perplexity a token", f"{ours:.4f} ours, {theirs:.4f} there ({theirs / ours - 1:+.1e})"))
+            few = "" if self.told is None or self.told[0] == self.told[1] else ", of {} tokens of {}".format(*self.told)
+            row = f"{ours:.4f} ours, {theirs:.4f} there ({theirs / ours - 1:+.1e}){few}"
+            found.append(("perplexity a token", row))
         if self.same_text is not None:
             found.append(("same greedy text", f"{self.same_text} of {self.texts}"))
         if self.same_tokens is not None:
@@ -183,7 +187,7 @@ def measure(
     """Read and continue all texts in both engines."""
     difference = largest = 0.0
     log_probs: list[tuple[np.ndarray, np.ndarray]] = []
-    same = 0
+    same = count = 0
     ends = (
         Writer(model.network, model.tokenizer, model.context, start=model.start).ends if writes(model) else frozenset()
     )
@@ -198,15 +202,16 @@ def measure(
         largest = max(largest, float(np.abs(ours).max(initial=0.0)))
         if writes(model):
             pair = (_of_tokens(scores, case.ids, "scores"), _of_tokens(theirs, case.ids, runtime.gives))
-            told = ~np.isnan(pair[1])
+            told, count = ~np.isnan(pair[1]), count + len(pair[1])
             log_probs.append((pair[0][told], pair[1][told]))
             same += _same_text(model, case, runtime.write(case, GREEDY), difference, ends)
-    perplexity = None
+    perplexity = told_of = None
     if log_probs:
+        told_of = (sum(len(ours) for ours, _ in log_probs), count)
         perplexity = tuple(float(np.exp(-np.concatenate(side).mean())) for side in zip(*log_probs, strict=True))
     return Parity(
         runtime.name, dtype, len(cases), difference, largest, same if log_probs else None,
-        perplexity, same_tokens,  # type: ignore[arg-type]
+        perplexity, told_of, same_tokens,  # type: ignore[arg-type]
     )  # fmt: skip
 
 
