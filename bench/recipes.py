@@ -238,9 +238,9 @@ It has one dial, `model.size`, and even that turns itself:
 - **Network.** A decoder in the layout of Qwen3: rotary positions, RMSNorm before each part, norms on queries and keys, SwiGLU,
   scores that share the embedding, no biases; first weights like GPT-2's, of a deviation of 0.02 and less into the stream.
 - **Training.** Muon for the matrices inside the network and AdamW with beta2 = 0.98 for the rest, both at a rate of 8e-3 at a
-  width of 128 that falls with the root of the width (a recurrent network has AdamW alone), 3 % warm-up, a level half, a straight
-  way down to zero; bfloat16 with float32 master weights. Batches grow about as the root of the tokens read in all: 2,048 tokens
-  in a minute of one core here, 4,096 in ten (a recurrent network's are 4,096).
+  width of 128 that falls with the root of the width (an LSTM or GRU: 16e-3 at 256; without gates, half of that), 3 % warm-up, a
+  level half, a straight way down to zero; bfloat16 with float32 master weights. Batches grow about as the root of the tokens read
+  in all: 2,048 tokens in a minute of one core here, 4,096 in ten (a recurrent network's are 4,096).
 - **Against over-fitting.** Dropout grows with the number of readings: none up to the third, then a fiftieth for each, a half at most;
   weight decay is 0.1 before the fourth, 0.3 from there on.
 - **Changed text.** None: `data.augment` can hide, leave out, exchange or replace tokens at random, and `data.sampling` read good

@@ -93,7 +93,7 @@ def fill(config: RunConfig, corpus: Corpus, machine: Measured) -> RunConfig:
     adamw = AdamW(lr=rate, weight_decay=decay, beta2=0.98)
     chosen = {
         "context": context, "batch_tokens": batch_tokens, "schedule": WarmupStableDecay(warmup=0.03, decay=0.5),
-        "optimizer": Muon(lr=rate, weight_decay=decay, rest=adamw) if family == "gpt" else adamw,
+        "optimizer": Muon(lr=rate, weight_decay=decay, rest=adamw),
     }  # fmt: skip
     train = settings.model_copy(update={key: value for key, value in chosen.items() if key not in given})
     return config.model_copy(update={"model": model, "train": train})
@@ -137,8 +137,9 @@ def _recurrent(auto: Auto, size: _Size) -> tuple[Rnn | Gru | Lstm, float, float]
     named = auto.named
     if not isinstance(named, Rnn | Gru | Lstm):
         named = RECURRENT[auto.family](hidden_size=hidden, embedding_size=hidden, num_layers=1)
-    rate = 4e-3 if auto.family != "rnn" else 2e-3  # without gates a large step leaves tanh flat
-    return named.model_copy(update={"dropout": min(0.4, 2 * _dropout(size.epochs))}), rate, 0.05
+    rate = 16e-3 if auto.family != "rnn" else 8e-3  # without gates a large step leaves tanh flat
+    rate *= math.sqrt(256 / named.hidden_size)
+    return named.model_copy(update={"dropout": min(0.4, 2 * _dropout(size.epochs))}), rate, 0.1
 
 
 def _nplm(auto: Auto, size: _Size) -> tuple[Nplm, float, float]:
@@ -146,7 +147,7 @@ def _nplm(auto: Auto, size: _Size) -> tuple[Nplm, float, float]:
     hidden = min(1024, max(96, round(math.sqrt(size.weights / 2) / 32) * 32))
     named = auto.named
     model = named if isinstance(named, Nplm) else Nplm(hidden_size=hidden, embedding_size=hidden // 2)
-    return model.model_copy(update={"dropout": _dropout(size.epochs)}), 4e-3, 0.05
+    return model.model_copy(update={"dropout": _dropout(size.epochs)}), 8e-3, 0.1
 
 
 def _dropout(epochs: float) -> float:
