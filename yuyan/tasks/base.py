@@ -122,8 +122,8 @@ def too_long(sizes: Sequence[int], length: int | None, records: Sequence[Record]
     over = [i for i, size in enumerate(sizes) if length is not None and size > length]
     return DataError(
         f"{records[over[0]].where}: {sizes[over[0]]:,} tokens, and the model reads {length:,}; {len(over):,} of "
-        f"{len(sizes):,} records are too long (the longest has {max(sizes):,}): choose task.too_long={policies}, or give "
-        f"train.context={max(sizes)}"
+        f"{len(sizes):,} records are too long (the longest has {max(sizes):,}): choose task.too_long={policies}, or train "
+        f"with train.context={max(sizes)}"
     )
 
 

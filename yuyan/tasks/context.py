@@ -46,7 +46,7 @@ def windows_of(count: int, room: int | None, overlap: int | None, where: str) ->
     if shared >= room:
         raise DataError(
             f"{where}: beside the question there is room for {max(0, room)} tokens of its context, and {shared} of them are "
-            "to be shared by two windows: give a longer train.context"
+            "to be shared by two windows: train with a longer train.context"
             + ("" if overlap is None else ", or a smaller task.overlap")
         )
     start = 0

@@ -262,7 +262,7 @@ class ConverseTask:
                 last = self._rendered([*system, *said[stop - 2 : stop]], record.where)
                 raise DataError(
                     f"{record.where}: one question with its answer has {len(last.ids) - 1:,} tokens, and the model reads "
-                    f"{self.length:,}: give a longer train.context, or pass over such with task.too_long=skip"
+                    f"{self.length:,}: train with a longer train.context, or pass over such with task.too_long=skip"
                 )
             stop, piece = best
             pieces.insert(0, piece)
