@@ -127,6 +127,11 @@ def too_long(sizes: Sequence[int], length: int | None, records: Sequence[Record]
     )
 
 
+def and_others(count: int) -> str:
+    """The end of a sentence that names one of `count` + 1."""
+    return "" if count == 0 else ", and 1 other" if count == 1 else f", and {count:,} others"
+
+
 def by_length(items: Sequence[Item], tokens: int = BATCH_TOKENS) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
     """Items in batches of like length: their numbers, and the inputs as a batch."""
     order = sorted(range(len(items)), key=lambda number: len(items[number]["input_ids"]))

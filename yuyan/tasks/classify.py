@@ -29,7 +29,7 @@ from yuyan.metrics.score import Scores, Value
 from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.head import LabelHead
 from yuyan.objectives.base import Batch, Counted, Example, Loss, Marks
-from yuyan.tasks.base import Item, Pieces, label_scores, too_long
+from yuyan.tasks.base import Item, Pieces, and_others, label_scores, too_long
 from yuyan.tasks.labelled_text import Labelled, Layout, layout_of, read_labelled, text_column
 from yuyan.text import DataConfig
 from yuyan.text.survey import Survey
@@ -279,7 +279,7 @@ class ClassifyTask:
                 label, count = unknown.most_common(1)[0]
                 first = next(record.where for record in part if label in record.labels)
                 said.append(f"{name}: {sum(unknown.values()):,} labels that training does not have count as wrong: "
-                            f"{label!r} {count} times, first in {first}, and {len(unknown) - 1} others")  # fmt: skip
+                            f"{label!r} {count} times, first in {first}{and_others(len(unknown) - 1)}")  # fmt: skip
         truths: dict[str, Labelled] = {}
         doubtful = [r for r in parts["train"] if truths.setdefault(r.text, r).labels != r.labels]
         if doubtful:

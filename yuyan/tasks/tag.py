@@ -28,7 +28,7 @@ from yuyan.models.network import Network, NetworkModule
 from yuyan.nn.head import LabelHead
 from yuyan.nn.linear_cross_entropy import IGNORE
 from yuyan.objectives.base import Batch, Counted, Example, Loss, Marks
-from yuyan.tasks.base import Item, Pieces, label_scores, too_long
+from yuyan.tasks.base import Item, Pieces, and_others, label_scores, too_long
 from yuyan.tasks.labelled_text import Layout as TextLayout
 from yuyan.tasks.labelled_text import read_labelled, text_column
 from yuyan.tasks.tagged_text import Layout, Sentence, are_columns, layout_of, read_tagged, words_of
@@ -279,7 +279,7 @@ class TagTask:
                 tag = unknown.most_common(1)[0][0]
                 first = next(record.where for record in part if tag in record.tags)
                 said.append(f"{name}: {sum(unknown.values()):,} tags that training does not have count as wrong: {tag!r} "
-                            f"{unknown[tag]} times, first in {first}, and {len(unknown) - 1} others")  # fmt: skip
+                            f"{unknown[tag]} times, first in {first}{and_others(len(unknown) - 1)}")  # fmt: skip
         return said
 
     # ------------------------------------------------------------ answering

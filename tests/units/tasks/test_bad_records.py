@@ -38,9 +38,9 @@ def test_a_label_that_training_does_not_have_is_listed_and_one_without_texts_is_
     task = config.build(train_tokenizer([r.text for r in records], CharConfig()), None)
     strange = [Labelled("text", ("d",), "b.csv:7"), Labelled("text", ("a",), "b.csv:8")]
     (said,) = task.remarks({"train": records, "validation": strange})
-    assert said.startswith(
-        "validation: 1 labels that training does not have count as wrong: 'd' 1 times, first in b.csv:7"
-    )
+    assert said == "validation: 1 labels that training does not have count as wrong: 'd' 1 times, first in b.csv:7"
+    (said,) = task.remarks({"train": records, "validation": [*strange, Labelled("text", ("e",), "b.csv:9")]})
+    assert said.endswith("first in b.csv:7, and 1 other")
     with pytest.raises(DataError, match=r"^a\.csv:3: label 'b' is not one of task\.labels: a, c"):
         Classify(labels=("a", "c")).with_labels(records)
 
