@@ -271,7 +271,7 @@ class TagTask:
         return self.config.scheme != "none"
 
     def remarks(self, parts: Mapping[str, Sequence[Sentence]]) -> list[str]:
-        """What is odd about the data: tags that cannot be learned."""
+        """What is odd about the data: tags that cannot be learned, a part without a span to be found."""
         said = []
         for name, part in parts.items():
             unknown = Counter(tag for record in part for tag in record.tags if tag not in self.labels)
@@ -280,6 +280,10 @@ class TagTask:
                 first = next(record.where for record in part if tag in record.tags)
                 said.append(f"{name}: {sum(unknown.values()):,} tags that training does not have count as wrong: {tag!r} "
                             f"{unknown[tag]} times, first in {first}{and_others(len(unknown) - 1)}")  # fmt: skip
+            if name != "train" and self._of_spans and not any(spans_of(record.tags) for record in part):
+                chooses = ", and the looks choose nothing" if name == "validation" else ""
+                said.append(f"{name}: no span in its {len(part):,} sentences: F1 is 1 where none is found, else 0"
+                            f"{chooses}; give sentences with spans (data.{name}, data.split.{name})")  # fmt: skip
         return said
 
     # ------------------------------------------------------------ answering

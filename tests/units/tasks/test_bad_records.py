@@ -13,6 +13,7 @@ from yuyan.errors import DataError
 from yuyan.metrics.written import against_references, exact_match
 from yuyan.tasks import Classify, Rewrite, Tag, TaskConfig
 from yuyan.tasks.labelled_text import Labelled
+from yuyan.tasks.tagged_text import Sentence
 from yuyan.text import DataConfig
 from yuyan.text.read import look
 from yuyan.tokens import train_tokenizer
@@ -151,6 +152,15 @@ def test_columns_with_tabs_and_no_last_newline(tmp_path: Path, scheme: str) -> N
     path.write_bytes(f"{rows}\r\n\r\n\r\nw\t{'B-X' if scheme == 'bio' else 'S-X'}".encode())
     found, records = read(Tag(), path)
     assert found.scheme == scheme and [record.tags for record in records] == [("B-X", "I-X", "B-X", "O"), ("B-X",)]
+
+
+def test_a_part_without_a_span_is_warned_of() -> None:
+    spans, none = [Sentence(("a", "b"), ("B-X", "O"), "a:1")], [Sentence(("a", "b"), ("O", "O"), "a:3")]
+    task = Tag(scheme="bio").with_labels(spans).build(train_tokenizer(["a b"], CharConfig()), None)
+    assert task.remarks({"train": spans, "validation": spans, "test": spans}) == []
+    validation, test = task.remarks({"train": none, "validation": none, "test": none * 2})
+    assert validation.startswith("validation: no span in its 1 sentences: F1 is 1 where none is found, else 0, and the")
+    assert "data.split.validation" in validation and test.startswith("test: no span in its 2 sentences")
 
 
 # ---------------------------------------------------------------- pairs
