@@ -150,7 +150,7 @@ def test_a_recurrent_network_reads_cut_texts_as_it_was_measured(
     assert again["calibration_error"] == pytest.approx(measured["calibration_error"], rel=1e-6)
 
 
-def test_tags_as_transformers_scores_them(tmp_path: Path) -> None:
+def test_tags_as_transformers_scores_them(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     transformers = pytest.importorskip("transformers")
     rows = [
         {"tokens": text.split(), "tags": ["B-IT", *["I-IT"] * (len(text.split()) - 3), "O", "O"]}
@@ -165,6 +165,10 @@ def test_tags_as_transformers_scores_them(tmp_path: Path) -> None:
     tagged = model.predict("the room was warm")
     assert tagged.tags == ("B-IT", "I-IT", "O", "O")
     assert tagged.plain()["spans"] == [{"type": "IT", "start": 0, "end": 2, "text": "the room"}]
+    capfd.readouterr()
+    assert command("predict", str(tmp_path / "run"), "the  room was warm!") == 0
+    said = json.loads(capfd.readouterr().out)
+    assert (said["text"], said["spans"][0]["text"]) == ("the  room was warm!", "the  room")
     theirs = transformers.AutoModelForTokenClassification.from_pretrained(tmp_path / "run" / "model")
     tokens = transformers.AutoTokenizer.from_pretrained(tmp_path / "run" / "model")(
         "the room was warm", return_tensors="pt"

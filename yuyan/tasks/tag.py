@@ -94,7 +94,8 @@ class Tag(Config):
         return records
 
     def _sentence(self, text: str, where: str) -> Sentence:
-        return Sentence(tuple(word for word, _ in words_of(text)), (), where, " " if self.joint is None else self.joint)
+        words = tuple(word for word, _ in words_of(text))
+        return Sentence(words, (), where, " " if self.joint is None else self.joint, text)
 
     def suited(self, network: Network) -> Tag:
         """Any network can be given labels."""
@@ -145,24 +146,29 @@ class Tag(Config):
 
 
 class Tagged(NamedTuple):
-    """The words of a text and the label of each; spans are read from them."""
+    """A sentence and the label of each of its words; spans are read from them."""
 
-    words: tuple[str, ...]
+    sentence: Sentence
     tags: tuple[str, ...]
-    joint: str
     of_spans: bool
     sure: float = 1.0
     """The probability of the least sure of the tags."""
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of the sentence."""
+        return self.sentence.words
+
     def plain(self) -> dict[str, Any]:
         """As JSON can say it; spans count words from 0, their ends are exclusive."""
-        tags = {"words": list(self.words), "tags": list(self.tags), "probability": round(self.sure, 6)}
+        tags = {"text": self.sentence.shown, "words": list(self.words), "tags": list(self.tags),
+                "probability": round(self.sure, 6)}  # fmt: skip
         if not self.of_spans:
             return tags
         return tags | {
             "spans": [
                 {"type": span.type, "start": span.start, "end": span.end,
-                 "text": self.joint.join(self.words[span.start : span.end])}
+                 "text": self.sentence.part(span.start, span.end)}
                 for span in spans_of(self.tags)
             ]
         }  # fmt: skip
@@ -304,7 +310,7 @@ class TagTask:
         path = best_path(scores, allowed)
         logs = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
         sure = float(np.exp(logs[np.arange(len(path)), path].min(initial=0.0)))
-        return Tagged(record.words, tuple(self.labels[i] for i in path), record.joint, self._of_spans, sure)
+        return Tagged(record, tuple(self.labels[i] for i in path), self._of_spans, sure)
 
     def _steps(self) -> np.ndarray:
         """(L + 1, L): which label may follow which; the last row is the beginning. I-X follows B-X and I-X only."""

@@ -37,11 +37,25 @@ class Sentence(NamedTuple):
     tags: tuple[str, ...]
     where: str
     joint: str = " "
+    typed: str | None = None
+    """The text that the words were cut from, where it was one."""
 
     @property
     def text(self) -> str:
         """The words as one text."""
         return self.joint.join(self.words)
+
+    @property
+    def shown(self) -> str:
+        """The text as it came."""
+        return self.text if self.typed is None else self.typed
+
+    def part(self, start: int, stop: int) -> str:
+        """The text of the words from `start` up to `stop`, as it came."""
+        if self.typed is None:
+            return self.joint.join(self.words[start:stop])
+        places = [(begin, begin + len(word)) for word, begin in words_of(self.typed)]
+        return self.typed[places[start][0] : places[stop - 1][1]]
 
 
 class Layout(NamedTuple):

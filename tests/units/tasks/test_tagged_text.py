@@ -9,7 +9,7 @@ import pytest
 
 from yuyan.errors import DataError
 from yuyan.tasks import Tag
-from yuyan.tasks.tag import best_path
+from yuyan.tasks.tag import Tagged, best_path
 from yuyan.tasks.tagged_text import Sentence, words_of
 from yuyan.text import DataConfig
 from yuyan.text.survey import survey
@@ -109,6 +109,16 @@ def test_a_span_that_starts_inside_is_said_with_its_line(tmp_path: Path, capfd: 
 
 def test_words_of_raw_text() -> None:
     assert [word for word, _ in words_of("Ann's 3 cats, 在北京!")] == ["Ann's", "3", "cats", ",", "在", "北", "京", "!"]
+
+
+@pytest.mark.parametrize("joint", ["", " "])
+def test_a_text_comes_back_as_it_was_typed(joint: str) -> None:
+    (record,) = Tag(scheme="bio", joint=joint).records_of(["张三 works  in New York."])
+    tags = ("B-PER", "I-PER", "O", "O", "B-LOC", "I-LOC", "O")
+    said = Tagged(record, tags, True).plain()
+    assert said["text"] == "张三 works  in New York."
+    assert [span["text"] for span in said["spans"]] == ["张三", "New York"]
+    assert record.text == joint.join(record.words)  # what the model reads, and what is told apart
 
 
 def test_the_best_path_keeps_the_scheme() -> None:
