@@ -14,7 +14,6 @@ from yuyan.hub.files import read_json
 from yuyan.models.network import NetworkModule
 from yuyan.store import write_json
 from yuyan.tasks.language_model import LanguageModel
-from yuyan.tasks.writing import ends_of
 
 FAMILIES = ("gpt2", "llama", "mistral", "qwen3", "qwen2", "t5")
 
@@ -42,7 +41,7 @@ class CTranslate2:
     def __init__(self, model: LanguageModel, folder: Path):
         library = package("ctranslate2", "ctranslate2")
         self.name, self._tokenizer = f"ctranslate2 {library.__version__}", model.tokenizer
-        self._ends = sorted(ends_of(model.tokenizer))
+        self._ends = sorted(model.ends)
         network = model.network
         assert isinstance(network, NetworkModule)
         self.gives: Gives = "scores" if network.encoder is None else "token_log_probs"

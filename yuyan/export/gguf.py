@@ -24,7 +24,6 @@ from yuyan.nn.head import LanguageModelHead
 from yuyan.nn.position import Rotary
 from yuyan.nn.stack import Stack
 from yuyan.tasks.language_model import LanguageModel
-from yuyan.tasks.writing import ends_of
 from yuyan.tokens import Tokenizer
 from yuyan.tokens.tokenizer import FILE as TOKENIZER_FILE
 from yuyan.tokens.tokenizer import TEMPLATE
@@ -174,7 +173,7 @@ class LlamaCpp:
         self._server = library.Server(settings)
         self.name = f"llama.cpp (xllamacpp {importlib.metadata.version('xllamacpp')})"
         self._plain = next(i for i, piece in enumerate(model.tokenizer.pieces.later) if piece.isalnum())
-        self._size, self._ends = len(model.tokenizer), ends_of(model.tokenizer)
+        self._size, self._ends = len(model.tokenizer), model.ends
         self._bos = model.tokenizer.special.bos is not None
 
     def read(self, case: Case) -> np.ndarray:

@@ -27,7 +27,6 @@ from yuyan.models.network import NetworkModule
 from yuyan.nn.head import LabelHead
 from yuyan.nn.position import RotaryPosition
 from yuyan.tasks.language_model import LanguageModel
-from yuyan.tasks.writing import ends_of
 
 FILE = "model.onnx"
 LONGEST = 4096  # of a graph whose model has no limit of its own
@@ -129,7 +128,7 @@ class OnnxRuntime:
         self.name = f"onnxruntime {library.__version__}"
         self._session = library.InferenceSession(folder / FILE, options, providers=["CPUExecutionProvider"])
         self._names = [one.name for one in self._session.get_inputs()]
-        self._ends = ends_of(model.tokenizer)
+        self._ends = model.ends
 
     def read(self, case: Case) -> np.ndarray:
         source = case.ids if case.source is None else case.source

@@ -136,7 +136,7 @@ def cases_of(model: LanguageModel, count: int = CASES) -> list[Case]:
     first, last = tokenizer.frame
     if not writes(model):
         return [Case([*first, *some(4 + number), *last]) for number in range(count)]
-    writer = Writer(network, tokenizer, model.context, start=model.start)
+    writer = Writer(network, tokenizer, model.context, start=model.start, ends=model.ends)
     requests = []
     for number in range(count):
         settings = Sampling(temperature=1.0, seed=number, max_tokens=LENGTH - BEGINNING)
@@ -188,9 +188,7 @@ def measure(
     difference = largest = 0.0
     log_probs: list[tuple[np.ndarray, np.ndarray]] = []
     same = count = 0
-    ends = (
-        Writer(model.network, model.tokenizer, model.context, start=model.start).ends if writes(model) else frozenset()
-    )
+    ends = model.ends if writes(model) else frozenset()
     for case in cases:
         scores, theirs = read_by_us(model, case), runtime.read(case).astype(np.float32)
         ours = _as_given(scores, case.ids, runtime.gives)
@@ -238,7 +236,7 @@ def _log_softmax(scores: np.ndarray) -> np.ndarray:
 
 def _same_text(model: LanguageModel, case: Case, theirs: list[int], difference: float, ends: frozenset[int]) -> bool:
     """Whether our greedy text is the same, up to the first token that a difference of this size can turn."""
-    writer = Writer(model.network, model.tokenizer, model.context, start=model.start)
+    writer = Writer(model.network, model.tokenizer, model.context, start=model.start, ends=ends)
     request = Request(case.beginning, Greedy(max_tokens=GREEDY), case.source)
     ((_, (ours,)),) = completions(writer.engine(), [request], 1)
     if ours.ids == theirs:

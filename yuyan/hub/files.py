@@ -129,7 +129,7 @@ def write_model(
     model: NetworkModule,
     folder: Path,
     *,
-    special_ids: Mapping[str, int | None] | None = None,
+    special_ids: Mapping[str, int | list[int] | None] | None = None,
     context: int | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> str:

@@ -43,6 +43,7 @@ from yuyan.tasks.base import Task
 from yuyan.tasks.chat import Overflow, ends_of_chat
 from yuyan.tasks.chat_template import ChatTemplate
 from yuyan.tasks.embed import embed
+from yuyan.tasks.ends import special_ids, stored_ends
 from yuyan.tasks.folder import changed_task, stored_task, write_task
 from yuyan.tasks.infill import GAP, Filled, fill
 from yuyan.tasks.model_folder import CONTEXT_FILE, is_ngram, model_folder, stored_context, stored_start
@@ -58,21 +59,22 @@ if TYPE_CHECKING:
 class LanguageModel:
     """`network` (a torch module, or an n-gram model), `tokenizer`, and how many tokens it reads (`context`).
 
-    `sentence` says how a text becomes one vector, `start` is the token that a decoder with an encoder begins with, `task`
-    what the model was trained to answer.
+    `sentence` says how a text becomes one vector, `start` is the token that a decoder with an encoder begins with, `ends`
+    are tokens that end a text beside the tokenizer's, `task` is what the model was trained to answer.
     """
 
     def __init__(
         self, network: NetworkModule | NGram, tokenizer: Tokenizer, context: int | None, *,
         sentence: Sentence | None = None, start: int | None = None, task: AnyTask | None = None,
+        ends: frozenset[int] = frozenset(),
     ):  # fmt: skip
         self.network, self.tokenizer, self.context = network, tokenizer, context
-        self.sentence, self.start, self.task = sentence, start, task
+        self.sentence, self.start, self.task, self.ends = sentence, start, task, ends_of(tokenizer) | ends
         self.prefixes: Prefixes | None = None
         self.packed: PackedDecoder | None = None
         """The weights, where they are laid out for generating (`pack`)."""
         self._drafts: dict[Path, LanguageModel] = {}
-        self._grammars = Grammars(tokenizer, ends_of(tokenizer))
+        self._grammars = Grammars(tokenizer, self.ends)
         if isinstance(network, NetworkModule):
             network.eval()
 
@@ -105,10 +107,10 @@ class LanguageModel:
                 f"{folder}: the tokenizer has {len(tokenizer)} tokens and the model {vocab_size}; "
                 "they do not belong together"
             )
-        context, start = stored_context(folder, network), stored_start(folder)
         return cls(
-            network, tokenizer, context, sentence=read_sentence(folder), start=start, task=stored_task(folder, network)
-        )
+            network, tokenizer, stored_context(folder, network), sentence=read_sentence(folder),
+            start=stored_start(folder), task=stored_task(folder, network), ends=stored_ends(folder, network),
+        )  # fmt: skip
 
     @classmethod
     def _with_adapter(cls, path: Path) -> LanguageModel:
@@ -139,10 +141,7 @@ class LanguageModel:
             self.network.save(folder)
         else:
             network = without_adapters(self.network) if adapters_of(self.network) else self.network
-            special = self.tokenizer.special
-            ids = {"bos_token_id": special.bos, "eos_token_id": special.eos, "pad_token_id": special.pad}
-            if self.start is not None:
-                ids["decoder_start_token_id"] = self.start
+            ids = special_ids(self.tokenizer.special, self.ends, self.start)
             write_model(network, folder, special_ids=ids, context=self.context)
             if self.sentence is not None:
                 write_sentence(self.sentence, folder, self.network.config.hidden_size)
@@ -239,7 +238,7 @@ class LanguageModel:
         """The model as one that answers, with a system text of its own. Raises ConfigError without a chat template."""
         mine = self.task if isinstance(self.task, Converse) else Converse()
         writer = Writer(
-            self.network, self.tokenizer, self.context, prefixes=self.prefixes, ends=ends_of_chat(self.tokenizer),
+            self.network, self.tokenizer, self.context, prefixes=self.prefixes, ends=ends_of_chat(self.tokenizer) | self.ends,
             packed=self.packed,
         )  # fmt: skip
         settings = Sampling(**dict(mine.generate))
@@ -301,6 +300,7 @@ class LanguageModel:
             self.tokenizer,
             self.context,
             start=self.start,
+            ends=self.ends,
             prefixes=self.prefixes,
             grammars=self._grammars,
             packed=self.packed,

@@ -47,6 +47,27 @@ def test_saved_and_loaded_it_is_the_same(name: str, tokenizer: Tokenizer, tmp_pa
     assert again.network.config == model.network.config
 
 
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+def test_every_token_that_the_folder_names_ends_a_text(file: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    model = made("llama", tokenizer)
+    ((written,),) = model.complete(["abc"], kind="greedy", max_tokens=8)
+    third = written.ids[2]
+    first = written.ids.index(third)
+    model.write(tmp_path)
+    named, path = [tokenizer.special.eos, third, 10**6], tmp_path / file
+    if file == "config.json":
+        (tmp_path / "generation_config.json").unlink()
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(plain | {"eos_token_id": named}), encoding="utf-8")
+    again = LanguageModel.load(tmp_path)
+    ((ended,),) = again.complete(["abc"], kind="greedy", max_tokens=8)
+    assert (ended.ids, ended.reason) == (written.ids[:first], "stop")
+    again.save(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "generation_config.json").read_text(encoding="utf-8"))
+    assert saved["eos_token_id"] == [tokenizer.special.eos, third]
+    assert LanguageModel.load(tmp_path / "saved").ends == again.ends == model.ends | {third}
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_logits_and_hidden_states_are_the_networks(name: str, tokenizer: Tokenizer) -> None:
     model = made(name, tokenizer)
