@@ -47,14 +47,13 @@ class SpanCorruption(Config):
         special = tokenizer.special
         if not special.sentinels:
             raise ConfigError("objective: the tokenizer has no sentinels; train one with tokenizer.sentinels=100")
-        start = special.bos if special.pad is None else special.pad
-        if start is None:
+        if special.start is None:
             raise ConfigError(
                 "objective: the tokenizer has neither a pad nor a bos token for the decoder to start with"
             )
         return SpanCorruptionObjective(
             sentinels=as_ids(special.sentinels),
-            start=start,
+            start=special.start,
             eos=special.eos,
             rate=self.rate,
             mean_length=self.mean_length,

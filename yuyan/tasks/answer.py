@@ -222,8 +222,7 @@ class FindAnswerTask:
 
     def head(self, like: NetworkModule) -> LabelHead:
         """Scores of each token, as first and as last of the answer."""
-        special = self.tokenizer.special
-        start = special.bos if special.pad is None else special.pad
+        start = self.tokenizer.special.start
         return label_head(like.config, SPAN, tokens=True, start=start, dropout=self.config.dropout)
 
     # ------------------------------------------------------------ training

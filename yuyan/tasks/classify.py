@@ -167,15 +167,13 @@ class ClassifyTask:
     def head(self, like: NetworkModule) -> LabelHead:
         """Scores of a text."""
         pool = {} if self.config.pool is None else {"pool": self.config.pool}
-        special, dropout = self.tokenizer.special, self.config.dropout
-        start = special.bos if special.pad is None else special.pad
         return label_head(
             like.config,
             self.labels,
             tokens=False,
-            start=start,
+            start=self.tokenizer.special.start,
             several=bool(self.config.several),
-            dropout=dropout,
+            dropout=self.config.dropout,
             **pool,
         )
 

@@ -24,6 +24,7 @@ from yuyan.models.network import NetworkModule
 from yuyan.models.ngram import NGram
 from yuyan.nn.device import device_of
 from yuyan.nn.head import LanguageModelHead, MaskedHead
+from yuyan.tasks.writing import start_of
 from yuyan.tokens import Tokenizer
 
 GAP = "___"
@@ -119,10 +120,9 @@ def _write_spans(
     source = [*first, *parts[0]]
     for sentinel, part in zip(special.sentinels, parts[1:], strict=False):
         source += [sentinel, *part]
-    begin = next(i for i in (start, special.pad, special.bos, 0) if i is not None)
     ends = {i for i in (special.eos, special.bos, special.pad, *special.sentinels[gaps : gaps + 1]) if i is not None}
     engine = Engine(PlainForward(network), tokenizer, ends=frozenset(ends), context=None)
-    engine.add(Request([begin], settings, [*source, *last]))
+    engine.add(Request([start_of(tokenizer, start)], settings, [*source, *last]))
     written = [event.id for event in engine.run() if isinstance(event, Token) and event.sample == 0]
     spans = _spans(written, special.sentinels[:gaps])
     whole = [*parts[0]]

@@ -189,9 +189,8 @@ class PairTask:
 
     @property
     def start(self) -> int | None:
-        """What a decoder with an encoder begins with: the pad token, as published T5, else the begin mark."""
-        special = self.tokenizer.special
-        return (special.bos if special.pad is None else special.pad) if self.both else None
+        """What a decoder with an encoder begins with."""
+        return self.tokenizer.special.start if self.both else None
 
     @cached_property
     def frame(self) -> tuple[list[int], list[int]]:

@@ -188,8 +188,7 @@ class TagTask:
 
     def head(self, like: NetworkModule) -> LabelHead:
         """Scores of each token."""
-        special = self.tokenizer.special
-        start = special.bos if special.pad is None else special.pad
+        start = self.tokenizer.special.start
         return label_head(like.config, self.labels, tokens=True, start=start, dropout=self.config.dropout)
 
     # ------------------------------------------------------------ training

@@ -68,7 +68,8 @@ class Writer:
         ends: frozenset[int] | None = None,
         packed: PackedDecoder | None = None,
     ):  # fmt: skip
-        self.network, self.tokenizer, self.start, self.prefixes = network, tokenizer, start, prefixes
+        self.network, self.tokenizer, self.prefixes = network, tokenizer, prefixes
+        self.start = start_of(tokenizer, start)
         self.packed = packed
         self.reads = isinstance(network, NetworkModule) and network.encoder is not None
         if isinstance(network, NetworkModule) and (why := why_silent(network.config)):
@@ -135,6 +136,11 @@ class Writer:
         if draft.tokenizer.fingerprint != self.tokenizer.fingerprint:
             raise InputError(f"{settings.speculation.path}: the draft has another tokenizer; both need the same tokens")
         return DraftGuesser(draft.network, settings.speculation.tokens, draft.context, len(self.tokenizer))
+
+
+def start_of(tokenizer: Tokenizer, said: int | None) -> int:
+    """What a decoder with an encoder begins with: what its folder says, else what its tokenizer has for it."""
+    return next(i for i in (said, tokenizer.special.start, 0) if i is not None)
 
 
 def ends_of(tokenizer: Tokenizer) -> frozenset[int]:

@@ -34,6 +34,11 @@ class Special:
     others: frozenset[int] = frozenset()
 
     @property
+    def start(self) -> int | None:
+        """What a decoder with an encoder begins with where nothing else is said: pad, as in T5, else bos."""
+        return self.bos if self.pad is None else self.pad
+
+    @property
     def control(self) -> frozenset[int]:
         """Every id that stands for no text. `unk` stands for some, unless it shares its id with another role."""
         roles = (self.bos, self.eos, self.pad, self.mask, self.cls, self.sep)

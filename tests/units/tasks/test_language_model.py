@@ -14,6 +14,7 @@ import torch
 from contracts.sides import ALL, PAIRS, VOCABULARY, strong
 
 from yuyan.errors import YuyanError
+from yuyan.generate import Sampling
 from yuyan.hub import base_of, write_adapter
 from yuyan.hub.sentence import Sentence, read_sentence, write_sentence
 from yuyan.models.ngram import NGram
@@ -235,12 +236,16 @@ def test_a_long_text_is_cut_where_the_positions_end(tokenizer: Tokenizer) -> Non
 # ---------------------------------------------------------------- generation with an encoder
 
 
+@pytest.mark.parametrize("start", [3, None])
 @pytest.mark.parametrize("name", ["t5", "transformer", "bahdanau"])
 @torch.no_grad()
-def test_what_is_written_about_a_text_is_the_likeliest(name: str, tokenizer: Tokenizer) -> None:
-    model, special = made(name, tokenizer, start=3), tokenizer.special
+def test_what_is_written_about_a_text_is_the_likeliest(name: str, start: int | None, tokenizer: Tokenizer) -> None:
+    """Behind the mark that the folder names, else behind pad, as a T5 fills its gaps."""
+    model, special = made(name, tokenizer, start=start), tokenizer.special
     source = torch.tensor([[special.bos, *tokenizer.encode("abc"), special.eos]])
-    ids, expected = [3], []
+    begin = special.pad if start is None else start
+    assert model._writer().request("abc", Sampling()).prompt == [begin]
+    ids, expected = [begin], []
     for _ in range(6):
         scores = model.logits(source, None, torch.tensor([ids]))[0, -1, : len(tokenizer)]
         ids.append(int(scores.argmax()))
