@@ -21,7 +21,7 @@ from torch import Tensor
 
 from yuyan.generate.forward import Feed
 from yuyan.generate.rules import FORBIDDEN, Constraint
-from yuyan.generate.search import Alternative, Event, Read, Start, notes_of
+from yuyan.generate.search import Alternative, Event, Read, Reason, Start, notes_of
 from yuyan.generate.settings import MOST_TEXTS, Settings
 from yuyan.generate.stops import cut_at_stop
 
@@ -71,7 +71,7 @@ class Finished(NamedTuple):
 
     score: float
     written: tuple[int, ...]
-    reason: Literal["stop", "length"]
+    reason: Reason
     notes: Notes
     valid: bool | None = None
 
@@ -140,8 +140,10 @@ class BeamSearch:
             else:
                 continue
             tokens.append(candidate.token)
-        group.open = goes_on
-        group.over = not goes_on or self._settled(group)
+        group.over = not goes_on
+        if goes_on:
+            group.open = goes_on
+            group.over = self._settled(group)
         return tokens
 
     def _candidates(self, group: Group, reads: Sequence[Read], taken: Counter[int]) -> list[Candidate]:
@@ -229,7 +231,8 @@ class BeamSearch:
 
     def _events(self) -> list[Event]:
         """The n best texts of all groups."""
-        texts = sorted((text for group in self.groups for text in group.finished), key=lambda text: text.rank)
+        finished = [text for group in self.groups for text in group.finished]
+        texts = sorted(finished or self._broken_off(), key=lambda text: text.rank)
         events: list[Event] = []
         for rank, text in enumerate(texts[: self.settings.n]):
             line = self.start.line(self.settings, rank)
@@ -241,3 +244,13 @@ class BeamSearch:
                 events.append(line.finish(text.reason))
             events[-1] = events[-1]._replace(score=text.score, valid=text.valid)  # type: ignore[call-arg]
         return events or [self.start.line(self.settings).finish("forbidden")]
+
+    def _broken_off(self) -> list[Finished]:
+        """Where the rules left no token and nothing was finished: what was written, as the other strategies keep it."""
+        return [
+            Finished(
+                beginning.total / self._power(len(beginning.written)), beginning.written, "forbidden", beginning.notes,
+                None if beginning.constraint is None else beginning.constraint.complete,
+            )
+            for group in self.groups for beginning in group.open if beginning.written
+        ]  # fmt: skip

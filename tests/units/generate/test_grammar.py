@@ -274,8 +274,9 @@ def test_no_control_token_and_no_unknown_one() -> None:
 def test_a_text_that_the_tokens_cannot_spell() -> None:
     with pytest.raises(InputError, match="regex: no text of this model's tokens can begin"):
         texts(model("llama", "char"), Greedy(), regex="ж+")
-    (found,) = texts(model("llama", "char"), Greedy(), regex="aж")
-    assert (found.reason, found.valid, found.text) == ("forbidden", False, "a")
+    for base in (Greedy(), Beam(beams=2)):
+        (found,) = texts(model("llama", "char"), base, regex="aж")
+        assert (found.reason, found.valid, found.text) == ("forbidden", False, "a")
 
 
 REFUSED = [

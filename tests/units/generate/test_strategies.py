@@ -74,6 +74,16 @@ def test_one_beam_is_greedy() -> None:
         assert beam[0].ids == greedy[0].ids
 
 
+def test_where_the_rules_leave_no_token_beams_keep_what_they_had() -> None:
+    """Each token once and no end mark: of 8 tokens, one the end mark and one the prompt, 6 can be written."""
+    rules = {"no_repeat_ngram": 1, "min_tokens": 20, "max_tokens": 20, "logprobs": 0}
+    asked = [Request([6], Greedy(**rules)), Request([6], Beam(beams=3, **rules))]
+    (greedy,), (beam,) = run(engine_of(tiny(0), size=SIZE), asked)
+    assert sorted(greedy.ids) == sorted(beam.ids) == [0, 1, 2, 3, 4, 7]
+    assert greedy.done.reason == beam.done.reason == "forbidden"
+    assert beam.done.score == pytest.approx(sum(token.logprob for token in beam.tokens) / 6, abs=1e-5)
+
+
 def diverse(
     net: NetworkModule, prompt: list[int], groups: int, each: int, diversity: float, limit: int
 ) -> list[list[int]]:
