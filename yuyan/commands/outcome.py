@@ -17,6 +17,9 @@ from yuyan.evaluate.quantities import interval, percent, significant
 from yuyan.evaluate.task_score import TaskLoss, TaskScore
 from yuyan.evaluate.wording import SHARES, terminal_name
 
+FILLS = ("masked_token_loss", "span_corruption_loss")
+"""What models learn by that can fill a gap, and do nothing better."""
+
 
 @dataclass(frozen=True, repr=False)
 class Trained:
@@ -114,6 +117,9 @@ def quick(rate: float) -> str:
 
 
 def next_command(result: Trained) -> str:
+    if result.validation.measure in FILLS:
+        joint = "" if result.prompt[-1:] > "\u2e7f" else " "  # Chinese has no spaces
+        return shlex.join(["yuyan", "fill", str(result.folder), f"{result.prompt}{joint}___"])
     if result.writes:
         return shlex.join(["yuyan", "generate", str(result.folder), result.prompt])
     if isinstance(result.validation, TaskLoss):
@@ -122,7 +128,4 @@ def next_command(result: Trained) -> str:
         questions = result.validation.measure == "answer_f1"
         asked = "'a question' --context 'a text, or a file of one'" if questions else "'a text, or a file of texts'"
         return f"yuyan predict {result.folder} {asked}"
-    if result.validation.measure == "masked_token_loss":
-        joint = "" if result.prompt[-1:] > "\u2e7f" else " "  # Chinese has no spaces
-        return shlex.join(["yuyan", "fill", str(result.folder), f"{result.prompt}{joint}___"])
     return f"yuyan evaluate {result.folder} MORE-DATA"

@@ -16,7 +16,8 @@ from yuyan.evaluate.held_out import HeldOut
         ("masked_token_loss", "The sun was", False, "yuyan fill runs/a 'The sun was ___'"),
         ("masked_token_loss", "小明在河边", False, "yuyan fill runs/a '小明在河边___'"),
         ("replaced_token_loss", "The sun was", False, "yuyan evaluate runs/a MORE-DATA"),
-        ("span_corruption_loss", "The sun was", True, "yuyan generate runs/a 'The sun was'"),
+        ("span_corruption_loss", "The sun was", True, "yuyan fill runs/a 'The sun was ___'"),
+        ("bits_per_byte", "The sun was", True, "yuyan generate runs/a 'The sun was'"),
     ],
 )
 def test_the_next_command(measure: str, prompt: str, writes: bool, command: str) -> None:
