@@ -117,9 +117,10 @@ def written_values(options: Mapping[str, Any], keys: Sequence[str]) -> dict[str,
 
 
 def _standard_input() -> str:
+    """All of it, without the line break at its end, which `echo` and editors put there."""
     content = sys.stdin.buffer.read()
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
         raise InputError(f"standard input: not UTF-8 at byte {error.start:,}; give the prompt as UTF-8") from None
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from contracts.sides import ALL, VOCABULARY, strong
 
-from yuyan.commands.generate import fill_command
+from yuyan.commands.generate import fill_command, generate_command
 from yuyan.errors import YuyanError
 from yuyan.generate import Greedy
 from yuyan.tasks.infill import _spans
@@ -88,6 +90,22 @@ def test_what_cannot_be_filled_is_said(tokenizer: Tokenizer) -> None:
         made("bert", tokenizer).fill("___", top=0)
     with pytest.raises(YuyanError, match="no strategy to set"):
         made("bert", tokenizer).fill("___", Greedy(max_tokens=3))
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n"])
+def test_standard_input_goes_without_its_last_line_break(
+    end: str, tokenizer: Tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = "\n" * (end == "\n\n")
+    made("window", tokenizer).save(tmp_path / "window")
+    made("bert", tokenizer).save(tmp_path / "bert")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"abc{end}".encode())))
+    generate_command(tmp_path / "window", "-", {"kind": "greedy", "max_tokens": 3}, [], echo=True, as_json=False)
+    text = made("window", tokenizer).generate(f"abc{kept}", kind="greedy", max_tokens=3)
+    assert capsys.readouterr().out == f"abc{kept}{text}\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"ab___{end}".encode())))
+    fill_command(tmp_path / "bert", "-", "___", 5, [], as_json=True)
+    assert json.loads(capsys.readouterr().out)["text"] == made("bert", tokenizer).fill(f"ab___{kept}").text
 
 
 def test_a_key_of_the_command_line_leaves_the_strategy(
