@@ -215,7 +215,8 @@ def _zip(path: Path, label: str, *, found: bool) -> Iterator[Source | Skipped]:
     if whole > BOMB_BYTES and whole > BOMB_RATIO * path.stat().st_size:
         raise DataError(f"{label}: would grow to {whole:,} bytes; nothing was read. If you trust it, unpack it")
     sources: list[Source | Skipped] = []
-    for member in members:
+    last = {member.filename: number for number, member in enumerate(members)}
+    for number, member in enumerate(members):
         shown = _member_name(member)
         name = f"{label}/{shown}"
         parts = PurePosixPath(shown).parts
@@ -223,6 +224,8 @@ def _zip(path: Path, label: str, *, found: bool) -> Iterator[Source | Skipped]:
             continue
         if any(part.startswith(".") or part == "__MACOSX" for part in parts):
             sources.append(Skipped(name, "hidden file"))
+        elif number != last[member.filename]:  # as whoever unpacks it has it: the last one stays
+            sources.append(Skipped(name, "a later member of the archive has the same name"))
         elif shown.lower().endswith(".zip"):
             sources.append(Skipped(name, "an archive in an archive"))
         else:

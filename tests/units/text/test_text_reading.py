@@ -144,6 +144,16 @@ def test_two_files_of_one_name_have_different_ids(tmp_path: Path) -> None:
     assert ids[:2] == ["x/a.txt", "y/a.txt"]
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_of_two_members_of_one_name_the_last_is_read_once(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for text in ("the old text", "the new text"):
+            archive.writestr("a.txt", text)
+    assert [document.text for document in read_documents([tmp_path / "all.zip"])] == ["the new text"]
+    (skipped,) = survey([tmp_path / "all.zip"]).skipped
+    assert (skipped.name, skipped.reason) == ("all.zip/a.txt", "a later member of the archive has the same name")
+
+
 def test_a_member_of_a_zip_can_be_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         archive.writestr("set/train.txt", "training")
