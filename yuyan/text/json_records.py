@@ -23,6 +23,10 @@ class BrokenJson(ValueError):
         super().__init__(message)
 
 
+class UnreadableJson(DataError):
+    """A document that is no JSON, or more than can be held: not one that merely has no texts."""
+
+
 def parse_json(text: str) -> Any:
     """One JSON value, behind a byte order mark or not. Raises BrokenJson with a message for the user."""
     try:
@@ -120,7 +124,7 @@ def json_values(texts: Iterable[str], name: str, part: str | None = None, *, row
         held.append(text)
         length += len(text)
         if length > WHOLE:
-            raise DataError(
+            raise UnreadableJson(
                 f"{name}: more than {WHOLE >> 20} million characters of JSON in one piece; convert it to .jsonl"
             )
     whole = "".join(held)
@@ -129,7 +133,7 @@ def json_values(texts: Iterable[str], name: str, part: str | None = None, *, row
     except BrokenJson as error:
         hint = "; if it has one object a line, name it .jsonl" if "Extra data" in str(error) else ""
         line = f":{error.line}" if error.line else ""
-        raise DataError(f"{name}{line}: {error}{hint}") from None
+        raise UnreadableJson(f"{name}{line}: {error}{hint}") from None
     lists = {key: each for key, each in value.items() if isinstance(each, list)} if isinstance(value, dict) else {}
     if part is not None:
         if part not in lists:

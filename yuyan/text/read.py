@@ -10,11 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from yuyan.console import warn
 from yuyan.errors import DataError
 from yuyan.text.column import Column, Row, Trouble, lines
 from yuyan.text.document import Document
 from yuyan.text.encoding import decode
-from yuyan.text.json_records import json_column, json_line_column, json_line_rows, json_rows, json_values
+from yuyan.text.json_records import (
+    UnreadableJson,
+    json_column,
+    json_line_column,
+    json_line_rows,
+    json_rows,
+    json_values,
+)
 from yuyan.text.section import Section, cut
 from yuyan.text.settings import DataConfig
 from yuyan.text.source import Skipped, blocks
@@ -25,6 +33,9 @@ from yuyan.text.table import csv_rows, csv_shape, parquet_column, parquet_rows
 SECTION_BYTES = 4000
 LONGEST = 4_000_000
 """Characters of the longest document: what is longer is cut, so that memory stays bounded."""
+
+MOST_SAID = 5
+"""Warnings of files that cannot be read."""
 
 
 class Cutting(NamedTuple):
@@ -47,6 +58,7 @@ class Reading:
     ends: dict[str, int] = field(default_factory=dict)
     """How often a section ended at which kind of place."""
     overlong: int = 0
+    unreadable: int = 0
     skipped: list[Skipped] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -98,8 +110,7 @@ class Reading:
             first = next(rows, None)
         except DataError as error:
             if surveyed.source.found and surveyed.source.format == "json" and name not in self.columns:
-                self.skipped.append(Skipped(name, "JSON without texts"))  # settings of some tool, met in a folder
-                self.trouble.samples.append(str(error))
+                self._pass_over(name, error)
                 return
             raise
         while first is not None:
@@ -109,6 +120,16 @@ class Reading:
             else:
                 yield Document(ident, first.text, {"source": name})
             first = next(rows, None)
+
+    def _pass_over(self, name: str, error: DataError) -> None:
+        """A JSON document that was met in a folder: the settings of some tool, unless it cannot be read at all."""
+        unreadable = isinstance(error, UnreadableJson)
+        self.skipped.append(Skipped(name, "JSON that cannot be read" if unreadable else "JSON without texts"))
+        self.trouble.samples.append(str(error))
+        self.unreadable += unreadable
+        if unreadable and self.unreadable <= MOST_SAID:
+            rest = ", and further such files without a word" if self.unreadable == MOST_SAID else ""
+            warn(f"{error}; the file is passed over{rest}")
 
     def _rows(self, surveyed: Surveyed) -> Iterator[Row]:
         source, wanted = surveyed.source, self.config.text_column

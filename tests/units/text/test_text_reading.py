@@ -17,7 +17,7 @@ import zstandard
 from yuyan.errors import DataError
 from yuyan.text.column import lines
 from yuyan.text.document import Document, read_written, write_documents
-from yuyan.text.read import Reading, choose_cutting, read_documents
+from yuyan.text.read import Cutting, Reading, choose_cutting, read_documents
 from yuyan.text.settings import DataConfig
 from yuyan.text.survey import survey
 
@@ -123,6 +123,18 @@ def test_a_folder_is_read_recursively_in_order_and_hidden_files_are_counted(tmp_
         "text of d.unknown",
     ]
     assert [each.reason for each in reading.skipped] == ["JSON without texts"]
+
+
+def test_json_of_a_folder_that_cannot_be_read_is_warned_of(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.txt").write_text("a text")
+    (tmp_path / "broken.json").write_text('["one",\n "two')
+    (tmp_path / "settings.json").write_text('{"a": 1}')
+    reading = Reading(DataConfig())
+    assert len(list(reading.run(survey([tmp_path]), Cutting("file", 0, "files")))) == 1
+    assert [each.reason for each in reading.skipped] == ["JSON that cannot be read", "JSON without texts"]
+    said = " ".join(capfd.readouterr().err.split())
+    assert f"{tmp_path.name}/broken.json:2: broken JSON at column" in said and "the file is passed over" in said
+    assert "settings.json" not in said
 
 
 def test_ids_do_not_depend_on_where_the_folder_lies(tmp_path: Path) -> None:
