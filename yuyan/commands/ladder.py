@@ -6,6 +6,7 @@ other model's: it can be generated from, and the neural ones are runs that `yuya
     OUT/
       data/ tokenizer/ shards/      shared by all rungs
       rungs/<name>/model/           the model; for neural rungs the whole run
+      rungs/<name>/documents.json   bits and bytes of each held-out document
       rungs/<name>/rung.json        what it reached
       ladder.json  report.html      all of it, for programs and for people
 """
@@ -40,8 +41,9 @@ from yuyan.evaluate.likelihood import Likelihood
 from yuyan.evaluate.page import ladder_page
 from yuyan.evaluate.quantities import interval
 from yuyan.evaluate.terminal import ladder_table
-from yuyan.evaluate.verdict import verdict
+from yuyan.evaluate.verdict import compared, verdict
 from yuyan.generate import Sampling
+from yuyan.metrics import difference_interval
 from yuyan.models.ngram import NGram
 from yuyan.models.presets import Family, Gpt
 from yuyan.store import claim_folder, exclusive, remove_leftovers, write_json, write_text
@@ -53,6 +55,7 @@ NGRAMS = {"unigram": 1, "bigram": 2, "kn3": 3, "kn5": 5}
 NEURAL: dict[str, Family] = {"nplm": "nplm", "rnn": "rnn", "gru": "gru", "lstm": "lstm", "gpt": "gpt"}
 RUNGS = ("unigram", "bigram", "kn5", "lstm", "gpt")
 SAMPLING = Sampling(temperature=0.8, top_p=0.95, max_tokens=120)
+DOCUMENTS = "documents.json"
 FOR_REPORT = 0.06  # share of the budget kept for measuring and sampling at the end
 
 
@@ -244,6 +247,7 @@ def _finished(
         "bytes_on_disk": sum(f.stat().st_size for f in (folder / "model").rglob("*") if f.is_file()),
         "folder": f"rungs/{record['name']}", "samples": samples(model, corpus, SAMPLING),
     }  # fmt: skip
+    write_json(folder / DOCUMENTS, score.each)
     write_json(folder / "rung.json", record)
     say(
         f"{record['title']:<28} {score.bits_per_byte:.3f} bits/byte ({interval(score.interval)})   "
@@ -299,7 +303,23 @@ def summary(
         "environment": {**made["versions"], **made["hardware"], "threads": torch.get_num_threads(), "seed": order.seed},
         "seconds_total": seconds,
     }  # fmt: skip
+    ladder["difference"] = _difference(out, ladder)
     return ladder | {"verdict": verdict(ladder)}
+
+
+def _difference(out: Path, ladder: dict[str, Any]) -> list[float] | None:
+    """The 95 % interval of how many bits per byte the rival of the best rung needs more, document by document; None where
+    the rungs did not keep what each document needs.
+    """
+    pair = compared(ladder)
+    files = [] if pair is None else [out / rung["folder"] / DOCUMENTS for rung in pair]
+    if not files or not all(file.is_file() for file in files):
+        return None
+    best, rival = (np.array(json.loads(file.read_text(encoding="utf-8")), float).reshape(-1, 2).T for file in files)
+    if best.shape != rival.shape or not np.array_equal(best[1], rival[1]):
+        return None
+    low, high = difference_interval((best[0], best[1]), (rival[0], rival[1]))
+    return [low, high] if np.isfinite(low) else None
 
 
 def next_commands(out: Path, rungs: Sequence[dict[str, Any]], best: str) -> list[str]:

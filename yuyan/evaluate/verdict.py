@@ -1,7 +1,8 @@
 """What a ladder says, in sentences: which rung won, by how much, and how sure that is.
 
-Only what the numbers show: an n-gram that wins is named as the winner, overlapping intervals are called that, and a
-curve that was still falling when its time ran out is mentioned, because a larger budget may turn the order.
+Only what the numbers show: an n-gram that wins is named as the winner; how much more the other needs of the documents
+that both were scored on is said with its paired interval; and a curve that was still falling when its time ran out is
+mentioned, because a larger budget may turn the order.
 """
 
 from __future__ import annotations
@@ -28,6 +29,16 @@ _SENTENCES: dict[str, tuple[str, str]] = {
     "same": (
         "{best} is best: {score} bits per byte of unseen text; next comes {other} with {theirs}.",
         "{best} 最好：对没见过的文本每字节 {score} 比特；其次是 {other}，{theirs}。",
+    ),
+    "chance": (
+        "On the same documents {other} needs {low} to {high} bits per byte more than {best} (95 %, paired): 0 lies between, "
+        "so on other text of this kind the order may be another.",
+        "在同样的文档上，{other} 每字节比 {best} 多 {low} 到 {high} 比特（95%，逐文档配对）：其间有 0，换一批同类文本，次序可能不同。",
+    ),
+    "certain": (
+        "On the same documents {other} needs {low} to {high} bits per byte more than {best} (95 %, paired): the order is no "
+        "accident of these documents.",
+        "在同样的文档上，{other} 每字节比 {best} 多 {low} 到 {high} 比特（95%，逐文档配对）：这个次序不是这批文档的偶然。",
     ),
     "overlap": (
         "The 95 % intervals of {best} and {other} overlap: on other text of this kind the order may be another.",
@@ -57,11 +68,22 @@ def verdict(ladder: Mapping[str, Any]) -> list[str]:
         facts |= {"other": title_of(rival), "theirs": decimal(rival["bits_per_byte"]), "share": share}
         kind = "same" if is_ngram(best) == is_ngram(rival) else "ngram" if is_ngram(best) else "neural"
     sentences = [_SENTENCES[kind][index].format(**facts)]
-    if rival is not None and _overlap(best.get("interval"), rival.get("interval")):
+    if (difference := bounds_of(ladder.get("difference"))) is not None and rival is not None:
+        low, high = difference
+        said = "chance" if low <= 0 <= high else "certain"
+        sentences.append(_SENTENCES[said][index].format(low=decimal(low), high=decimal(high), **facts))
+    elif rival is not None and _overlap(best.get("interval"), rival.get("interval")):  # without scores by document
         sentences.append(_SENTENCES["overlap"][index].format(**facts))
     if falling := [title_of(rung) for rung in ranked if _falling(rung)]:
         sentences.append(_SENTENCES["falling"][index].format(names=_listed(falling, index)))
     return sentences
+
+
+def compared(ladder: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+    """The best rung and whom it is compared with; None of fewer than two. `difference` is of the latter less the former."""
+    ranked = ranking(ladder)
+    rival = _rival(ranked) if ranked else None
+    return None if rival is None else (ranked[0], rival)
 
 
 def _listed(names: Sequence[str], index: int) -> str:

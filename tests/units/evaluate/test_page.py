@@ -289,6 +289,15 @@ def test_the_verdict_compares_with_the_other_family() -> None:
     assert "next comes lstm" in verdict({"rungs": [rung("lstm", "lstm", 3.0), rung("gpt", "gpt", 2.0)]})[0]
 
 
+@pytest.mark.parametrize(("low", "said"), [(-0.012, "the order may be another"), (0.004, "no accident")])
+def test_the_difference_of_the_same_documents_is_said_and_not_whether_intervals_overlap(low: float, said: str) -> None:
+    found = {"rungs": [rung("kn5", "ngram", 2.01), rung("gpt", "gpt", 2.0)], "difference": [low, 0.03]}
+    (_, sentence) = verdict(found)
+    assert sentence.startswith(f"On the same documents kn5 needs {low:.3f} to 0.030 bits per byte more than gpt")
+    assert said in sentence
+    assert "逐文档配对" in verdict(found | {"language": "zh"})[1]
+
+
 @pytest.mark.parametrize(("gap", "overlaps"), [(0.09, True), (0.11, False)])
 def test_overlapping_intervals_are_mentioned(gap: float, overlaps: bool) -> None:
     said = verdict({"rungs": [rung("kn5", "ngram", 2 + gap), rung("gpt", "gpt", 2.0)]})
