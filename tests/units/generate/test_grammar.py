@@ -18,7 +18,7 @@ from contracts.test_tokenizers import KINDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yuyan.errors import ConfigError, InputError
+from yuyan.errors import InputError
 from yuyan.generate import Beam, Contrastive, Greedy, PlainForward, Sampling
 from yuyan.generate.engine import Engine, Request
 from yuyan.generate.grammar import Grammars
@@ -319,7 +319,7 @@ def test_what_is_refused_in_one_line(changes: dict[str, Any], message: str) -> N
 
 
 def test_an_empty_expression_is_no_expression() -> None:
-    with pytest.raises(ConfigError, match="content"):
+    with pytest.raises(InputError, match="regex: it is empty"):
         texts(model("llama"), Greedy(), regex="")
 
 
