@@ -243,6 +243,21 @@ def test_transformers_reads_the_folder_and_gives_the_same_ids(tokenizer: Tokeniz
         assert theirs.decode(tokenizer.encode(text)) == tokenizer.decode(tokenizer.encode(text))
 
 
+def test_a_begin_mark_in_the_file_is_for_others_and_taken_out_again(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    tokenizer.with_begin().save(tmp_path)
+    again = load_tokenizer(tmp_path)
+    assert (again.content, again.settings) == (tokenizer.content, tokenizer.settings)
+    assert (again.frame, again.pair_frame) == (tokenizer.frame, tokenizer.pair_frame)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in TEXTS[:4] + LOOK_ALIKES[:3]:
+        assert theirs(text)["input_ids"] == [tokenizer.special.bos, *tokenizer.encode(text)]
+    theirs.save_pretrained(tmp_path / "theirs")
+    elsewhere = load_tokenizer(tmp_path / "theirs")
+    assert elsewhere.begin == tokenizer.begin == [tokenizer.special.bos]
+    assert elsewhere.encode(TEXTS[0]) == tokenizer.encode(TEXTS[0])
+
+
 def test_the_same_text_and_config_give_the_same_tokenizer(kind: str, tokenizer: Tokenizer) -> None:
     assert train_with_report(TEXTS, KINDS[kind]).tokenizer.fingerprint == tokenizer.fingerprint
     other = train_with_report([*TEXTS, "quokka " * 50], KINDS[kind]).tokenizer

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 import torch
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 from toy_runs import CONFIG, SETTINGS, STORIES, command, refused
 
 import yuyan
@@ -179,3 +181,53 @@ def test_the_number_of_threads_changes_no_greedy_token(run: Path) -> None:
     finally:
         torch.set_num_threads(before)
     assert texts[0] == texts[1]
+
+
+# ---------------------------------------------------------------- transformers
+
+
+def written_there(folder: Path, prompt: str) -> str:
+    """What transformers writes greedily behind a prompt, called as everybody calls it."""
+    transformers = pytest.importorskip("transformers")
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokens = tokenizer(prompt, return_tensors="pt")
+    (ids,) = model.generate(**tokens, max_new_tokens=16, do_sample=False)
+    text: str = tokenizer.decode(ids[tokens["input_ids"].shape[1] :], skip_special_tokens=True)
+    return text
+
+
+def strengthen(network: Any) -> None:
+    """Weights that tell one beginning from another."""
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS[:2])
+def test_transformers_writes_the_same_behind_the_same_prompt(run: Path, prompt: str, tmp_path: Path) -> None:
+    assert yuyan.load(run).generate(prompt, kind="greedy", max_tokens=16) == written_there(run / "model", prompt)
+    model = yuyan.load(run)
+    strengthen(model.network)
+    model.save(tmp_path / "strong")
+    assert model.generate(prompt, kind="greedy", max_tokens=16) == written_there(tmp_path / "strong", prompt) != ""
+
+
+@pytest.mark.parametrize("prompt", PROMPTS[:2])
+def test_a_published_tokenizer_without_a_begin_mark_gets_none(prompt: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    inner = tokenizers.Tokenizer(
+        models.BPE({c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, [])
+    )
+    inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    inner.post_processor = processors.ByteLevel(trim_offsets=False)
+    end = "<|endoftext|>"
+    inner.add_special_tokens([AddedToken(end, special=True)])
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "bos_token_id": 256, "eos_token_id": 256}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=inner, bos_token=end, eos_token=end).save_pretrained(tmp_path)
+    theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=257, **sizes))
+    strengthen(theirs)
+    theirs.save_pretrained(tmp_path)
+    model = yuyan.load(tmp_path)
+    assert model.generate(prompt, kind="greedy", max_tokens=16) == written_there(tmp_path, prompt) != ""
+    assert model.generate("", kind="greedy", max_tokens=4), "an empty prompt begins with the mark"

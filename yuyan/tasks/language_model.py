@@ -46,7 +46,7 @@ from yuyan.tasks.embed import embed
 from yuyan.tasks.ends import special_ids, stored_ends
 from yuyan.tasks.folder import changed_task, stored_task, write_task
 from yuyan.tasks.infill import GAP, Filled, fill
-from yuyan.tasks.model_folder import CONTEXT_FILE, is_ngram, model_folder, stored_context, stored_start
+from yuyan.tasks.model_folder import CONTEXT_FILE, framed, is_ngram, model_folder, stored_context, stored_start
 from yuyan.tasks.talk import Talker
 from yuyan.tasks.writing import Completion, Writer, completions, ends_of, settings_of, why_unfinished
 from yuyan.tokens import Tokenizer, load_tokenizer
@@ -145,11 +145,7 @@ class LanguageModel:
             write_model(network, folder, special_ids=ids, context=self.context)
             if self.sentence is not None:
                 write_sentence(self.sentence, folder, self.network.config.hidden_size)
-        tokenizer = self.tokenizer
-        talks = isinstance(self.task, Converse)  # a chat template frames by itself
-        if self.task is not None and isinstance(self.network, NetworkModule) and not talks:
-            tokenizer = tokenizer.with_frame(segments=self.network.config.embedding.type_vocab_size > 1)
-        tokenizer.save(folder)
+        framed(self.tokenizer, self.network, self.task, self.sentence).save(folder)
         if self.task is not None:
             write_task(self.task, folder)
         start = {} if self.start is None else {"decoder_start_token_id": self.start}

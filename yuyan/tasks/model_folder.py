@@ -1,4 +1,5 @@
-"""What the folder of a model says beside its weights: where it is, how far back it looks, what its decoder begins with."""
+"""What the folder of a model says beside its weights: where it is, how far back it looks, what its decoder begins with,
+and what other programs put a text between."""
 
 from __future__ import annotations
 
@@ -7,8 +8,12 @@ from pathlib import Path
 
 from yuyan.errors import CheckpointCorrupt, InputError
 from yuyan.hub.files import read_json
+from yuyan.hub.sentence import Sentence
 from yuyan.models.network import NetworkModule
 from yuyan.models.ngram import NGram
+from yuyan.tasks import AnyTask, Converse
+from yuyan.tasks.writing import why_silent
+from yuyan.tokens import Tokenizer
 
 CONTEXT_FILE = "yuyan.json"
 
@@ -63,3 +68,17 @@ def stored_start(folder: Path) -> int | None:
         if isinstance(start, int):
             return start
     return None
+
+
+def framed(
+    tokenizer: Tokenizer, network: NetworkModule | NGram, task: AnyTask | None, sentence: Sentence | None
+) -> Tokenizer:
+    """The tokenizer whose file says what the model reads a text between: a task all of its frame, a decoder that goes on
+    with a text the begin mark alone.
+    """
+    if isinstance(network, NGram) or isinstance(task, Converse):  # a chat template frames by itself
+        return tokenizer
+    if task is not None:
+        return tokenizer.with_frame(segments=network.config.embedding.type_vocab_size > 1)
+    goes_on = network.encoder is None and why_silent(network.config) is None and sentence is None
+    return tokenizer.with_begin() if goes_on else tokenizer

@@ -100,8 +100,11 @@ class Writer:
             first, last = self.tokenizer.frame
             source = [*first, *ids, *last]
             ids = [i for i in (self.start, special.bos, special.pad, 0) if i is not None][:1]
-        elif special.bos is not None:
-            ids = [special.bos, *ids]
+        else:
+            mark = [] if special.bos is None else [special.bos]
+            # what was counted are documents behind the mark, whatever a tokenizer's file tells other programs
+            begin = mark if isinstance(self.network, NGram) else self.tokenizer.begin
+            ids = [*begin, *ids] or mark
         return self.requested(ids, settings, source=source, draft=draft)
 
     def requested(

@@ -24,10 +24,13 @@ from yuyan.tokens.pieces import Pieces, pieces_of
 from yuyan.tokens.special import ROLES, conventional, names_in, resolve
 
 FILE, CONFIG_FILE, MAP_FILE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+ADDED = "yuyan"
+"""The key of a `tokenizer_config.json` under which stands what we added to `tokenizer.json`."""
 TEMPLATE, TEMPLATE_FILE = "chat_template", "chat_template.jinja"
 PART = 1 << 13  # characters; the library is fastest on texts of about this length
 GROUP, GROUP_TEXTS = 1 << 20, 1 << 14  # characters and texts in one call; each needs a few hundred bytes
 WINDOW = 1 << 14  # characters of a text without a safe place to cut that are encoded at once
+_NO_POST_PROCESSOR = re.compile(r'("post_processor"\s*:\s*)null')  # in a string the quotes are escaped
 _END_OF_PIECE = re.compile(r"\S(?=[ \n])")  # in all our patterns white space begins a piece, or is in none
 _MARGIN = 2 * LONGEST  # a cut this far from the end of a window (longer than 3 * LONGEST) is that of the whole text
 
@@ -59,6 +62,7 @@ class Tokenizer:
         added = {i: token.content for i, token in self._inner.get_added_tokens_decoder().items() if token.special}
         self.special = resolve(names_in(settings), added, self._inner.token_to_id)
         structure = json.loads(content)
+        self._post_processor: dict[str, Any] | None = structure.get("post_processor")
         self._local = _cuts_locally(structure)
         self._characters = _characters(structure, self._inner, self.special.unk)
         model = str(structure["model"].get("type", "BPE")).lower().removesuffix("level")
@@ -88,7 +92,7 @@ class Tokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of `tokenizer.json`: the same fingerprint, the same ids."""
+        """SHA-256 of `tokenizer.json`, without what `with_begin` adds: the same fingerprint, the same ids."""
         return hashlib.sha256(self._content.encode()).hexdigest()
 
     @cached_property
@@ -99,7 +103,7 @@ class Tokenizer:
     @cached_property
     def frame(self) -> tuple[list[int], list[int]]:
         """What a whole text is put between: as the file says (BERT: [CLS] and [SEP]), else the begin and end by role."""
-        if json.loads(self._content).get("post_processor") is not None:
+        if self._post_processor is not None:
             ids = self._inner.encode("a", add_special_tokens=True)
             first = next((i for i, control in enumerate(ids.special_tokens_mask) if not control), len(ids))
             inside = len(self._inner.encode("a", add_special_tokens=False))
@@ -108,6 +112,13 @@ class Tokenizer:
         end = self.special.eos if self.special.sep is None else self.special.sep
         return [i for i in (begin,) if i is not None], [i for i in (end,) if i is not None]
 
+    @property
+    def begin(self) -> list[int]:
+        """What stands before a text that is continued: as the file says (GPT-2: nothing), else the begin mark, if any."""
+        if self._post_processor is not None:
+            return self.frame[0]
+        return [] if self.special.bos is None else [self.special.bos]
+
     @cached_property
     def pair_frame(self) -> PairFrame:
         """What two texts are put between: as the file says, else each is closed as a whole text is (BERT: [SEP] twice).
@@ -115,7 +126,7 @@ class Tokenizer:
         Where the file puts nothing between them, the token that ends a text is, so that they can be told apart.
         """
         begin, end = self.frame
-        if json.loads(self._content).get("post_processor") is None:
+        if self._post_processor is None:
             return PairFrame(begin, end, end, (0, 0, 0, 1, 1))
         pair = self._inner.encode("a", "b", add_special_tokens=True)
         sides = pair.sequence_ids
@@ -131,20 +142,35 @@ class Tokenizer:
         """The same tokenizer, whose file says what a whole text is put between, so that other programs do it too; with
         `segments` also to which of two texts a token belongs.
         """
-        structure = json.loads(self._content)
-        if structure.get("post_processor") is not None or not any(self.frame):
+        if self._post_processor is not None or not any(self.frame):
             return self
-        begin, end = ([{"SpecialToken": {"id": self.vocabulary[i], "type_id": 0}} for i in ids] for ids in self.frame)
-        names = {self.vocabulary[i]: i for ids in self.frame for i in ids}
-        text = [{"Sequence": {"id": "A", "type_id": 0}}]
-        closing = [{"SpecialToken": token["SpecialToken"] | {"type_id": 1}} for token in end]
-        structure["post_processor"] = {
-            "type": "TemplateProcessing", "single": [*begin, *text, *end],
-            "pair": [*begin, *text, *end, {"Sequence": {"id": "B", "type_id": 1}}, *closing],
-            "special_tokens": {name: {"id": name, "ids": [i], "tokens": [name]} for name, i in names.items()},
-        }  # fmt: skip
+        structure = json.loads(self._content) | {"post_processor": self._template(*self.frame)}
         told = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]} if segments else {}
         return Tokenizer(json.dumps(structure, ensure_ascii=False, indent=2), {**self.settings, **told})
+
+    def with_begin(self) -> Tokenizer:
+        """The same tokenizer, whose file says that the begin mark stands before a text, so that other programs put it
+        there too: for the folder of a decoder. `load_tokenizer` takes it out again, since a task puts texts between more.
+        """
+        if self._post_processor is not None or self.special.bos is None:
+            return self
+        added = self._template([self.special.bos], [])
+        content = _NO_POST_PROCESSOR.sub(lambda found: found[1] + _plain(added), self._content, count=1)
+        return Tokenizer(content, {**self.settings, ADDED: {"post_processor": added}})
+
+    def _template(self, begin: Sequence[int], end: Sequence[int]) -> dict[str, Any]:
+        """The post-processor that puts `begin` before a text, and `end` behind it."""
+        names = {self.vocabulary[i]: i for i in (*begin, *end)}
+        before, behind, closing = (
+            [{"SpecialToken": {"id": self.vocabulary[i], "type_id": segment}} for i in ids]
+            for ids, segment in ((begin, 0), (end, 0), (end, 1))
+        )
+        text = [{"Sequence": {"id": "A", "type_id": 0}}]
+        return {
+            "type": "TemplateProcessing", "single": [*before, *text, *behind],
+            "pair": [*before, *text, *behind, {"Sequence": {"id": "B", "type_id": 1}}, *closing],
+            "special_tokens": {name: {"id": name, "ids": [i], "tokens": [name]} for name, i in names.items()},
+        }  # fmt: skip
 
     def with_control(self, names: Sequence[str]) -> Tokenizer:
         """The same tokenizer with more control tokens, behind all others; the last of `names` becomes the end mark.
@@ -283,11 +309,18 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             settings |= {key: value for key, value in found.items() if key not in settings}
     if (folder / TEMPLATE_FILE).is_file():
         settings[TEMPLATE] = _read(folder / TEMPLATE_FILE)
+    if isinstance(added := settings.pop(ADDED, None), Mapping) and "post_processor" in added:
+        content = content.replace(_plain(added["post_processor"]), "null")
     tokenizer = Tokenizer(content, settings, place=str(folder / FILE))
     names = conventional({tokenizer.vocabulary[i] for i in tokenizer.special.others})
     if names_in(settings) or not names:
         return tokenizer
     return Tokenizer(content, settings | names, place=str(folder / FILE))
+
+
+def _plain(added: object) -> str:
+    """What is added to a `tokenizer.json`, by which it is found again: the rest of the file stays as it is, byte for byte."""
+    return json.dumps(added, ensure_ascii=False, sort_keys=True)
 
 
 def _read(path: Path) -> str:

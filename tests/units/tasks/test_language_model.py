@@ -20,7 +20,9 @@ from yuyan.hub.sentence import Sentence, read_sentence, write_sentence
 from yuyan.models.ngram import NGram
 from yuyan.nn.adapt import Lora, adapt
 from yuyan.nn.position import Learned
+from yuyan.tasks import Converse, Rewrite
 from yuyan.tasks.language_model import LanguageModel
+from yuyan.tasks.writing import Writer
 from yuyan.tokens import Tokenizer, load_tokenizer, train_tokenizer
 from yuyan.tokens.train import CharConfig
 
@@ -146,11 +148,52 @@ def test_an_ngram_model_has_no_layers(tokenizer: Tokenizer, tmp_path: Path) -> N
         tokens, np.array([0, len(tokens)]), order=2, vocab_size=len(tokenizer), bos=special.bos, eos=special.eos
     )
     LanguageModel(network, tokenizer, None).save(tmp_path / "ngram")
+    assert said_to_others(tmp_path / "ngram") is None
     model = LanguageModel.load(tmp_path / "ngram")
     assert model.logits(torch.tensor([[5, 6]])).shape == (1, 2, len(tokenizer))
+    told = json.loads(tokenizer.content) | {
+        "post_processor": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    }
+    silent = Tokenizer(json.dumps(told), tokenizer.settings)  # its file puts no begin mark before a text
+    prompts = [Writer(model, silent, 30).request("ab", Greedy()).prompt for model in (network, strong(ALL["window"]))]
+    assert prompts == [[special.bos, *silent.encode("ab")], silent.encode("ab")]
     for call in (lambda: model.embed(["a"]), lambda: model.hidden(torch.tensor([[5]])), lambda: model.add_adapter("x")):
         with pytest.raises(YuyanError, match="n-gram"):
             call()
+
+
+def said_to_others(folder: Path) -> list[str] | None:
+    """What the file of a folder's tokenizer puts a text between."""
+    template = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["post_processor"]
+    if template is None:
+        return None
+    return [part["SpecialToken"]["id"] if "SpecialToken" in part else "text" for part in template["single"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("window", {}, ["<s>", "text"]),
+        ("lstm", {}, ["<s>", "text"]),
+        ("window", {"task": Rewrite()}, ["<s>", "text", "</s>"]),
+        ("window", {"task": Converse(template="plain")}, None),
+        ("window", {"sentence": Sentence()}, None),
+        ("t5", {"start": 2}, None),
+        ("bert", {}, None),
+    ],
+)
+def test_a_folder_tells_others_what_a_text_stands_between(
+    name: str, settings: dict[str, Any], said: list[str] | None, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    """The begin mark alone where a text is continued; here a task goes on from the tokenizer as it was."""
+    made(name, tokenizer, **settings).save(tmp_path / "model")
+    assert said_to_others(tmp_path / "model") == said
+    again = load_tokenizer(tmp_path / "model")
+    if "task" not in settings:
+        assert (again.fingerprint, again.frame) == (tokenizer.fingerprint, tokenizer.frame)
+    if name == "window" and not settings:
+        LanguageModel(strong(ALL[name]), again, 30, task=Rewrite()).save(tmp_path / "tuned")
+        assert said_to_others(tmp_path / "tuned") == ["<s>", "text", "</s>"]
 
 
 # ---------------------------------------------------------------- folders that are not as they should be
