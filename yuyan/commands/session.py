@@ -80,6 +80,8 @@ class Session:
             known = noted(folder).get("vectors")
             note(folder, vectors=begin_with_vectors(network, vectors, corpus.tokenizer, config.seed, known))
         self.context = readable_context(network.config, config.train.context)
+        if self.context is None and config.task is not None and config.task.too_long != "error":
+            self.context = config.train.context  # what was learned and measured cut is read cut from then on
         self.parameters = sum(p.numel() for p in network.parameters())
         self.dtype = resolve(config.train.precision, world.device)
         note(folder, parameters=self.parameters, language=corpus.language)

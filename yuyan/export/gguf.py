@@ -117,7 +117,7 @@ def _tokenizer(writer: Any, tokenizer: Tokenizer, vocab_size: int) -> None:
     ):
         if (token := {"bos": special.bos, "eos": special.eos, "pad": special.pad}[role]) is not None:
             add(token)
-    writer.add_add_bos_token(special.bos is not None)
+    writer.add_add_bos_token(bool(tokenizer.begin))
     if isinstance(template := tokenizer.settings.get(TEMPLATE), str):
         writer.add_chat_template(template)
 
@@ -174,7 +174,7 @@ class LlamaCpp:
         self.name = f"llama.cpp (xllamacpp {importlib.metadata.version('xllamacpp')})"
         self._plain = next(i for i, piece in enumerate(model.tokenizer.pieces.later) if piece.isalnum())
         self._size, self._ends = len(model.tokenizer), model.ends
-        self._bos = model.tokenizer.special.bos is not None
+        self._bos = bool(model.tokenizer.begin)
 
     def read(self, case: Case) -> np.ndarray:
         """(T, V) log-probabilities of the likeliest tokens at each place, NaN for the others."""

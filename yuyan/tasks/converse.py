@@ -346,7 +346,7 @@ class ConverseTask:
         def request(record: Dialogue) -> Request:
             said = self._with_system(record.messages)
             try:
-                return writer.requested(asked(self.template, said, settings, self.length, overflow).ids, settings)
+                return writer.requested(asked(self.template, said, settings, writer.context, overflow).ids, settings)
             except (InputError, DataError) as error:
                 raise type(error)(f"{record.where}: {error}") from None
 

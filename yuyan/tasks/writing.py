@@ -99,7 +99,7 @@ class Writer:
         if self.reads:
             first, last = self.tokenizer.frame
             source = [*first, *ids, *last]
-            ids = [i for i in (self.start, special.bos, special.pad, 0) if i is not None][:1]
+            ids = [self.start]
         else:
             mark = [] if special.bos is None else [special.bos]
             # what was counted are documents behind the mark, whatever a tokenizer's file tells other programs
