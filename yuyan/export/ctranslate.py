@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,12 +28,23 @@ def write_ctranslate(model: LanguageModel, folder: Path) -> None:
         model.write(Path(place))
         try:
             converter = converters.TransformersConverter(place, low_cpu_mem_usage=True)
+            converter.load_model = _load  # a hook of theirs
             converter.convert(str(folder), quantization="float32", force=True)
         except (ValueError, KeyError, NotImplementedError) as error:
             raise InputError(f"ctranslate2 {library.__version__}: its converter refuses this model: {error}") from None
     settings = read_json(folder / "config.json")  # the name of a token that the tokenizer has not must be empty there
     named = {key: "" if value is None and key.endswith("_token") else value for key, value in settings.items()}
     write_json(folder / "config.json", named)
+
+
+def _load(kind: Any, place: str, **options: Any) -> Any:
+    """A network as transformers opens it. Its T5 says that every embedding is tied, even where it is not, and has
+    another name for what the converter wants to know: whether scores are made smaller.
+    """
+    network = kind.from_pretrained(place, **options)
+    if hasattr(network.config, "scale_decoder_outputs"):
+        network.config.tie_word_embeddings = network.config.scale_decoder_outputs
+    return network
 
 
 class CTranslate2:
