@@ -18,7 +18,9 @@ from toy_runs import CONFIG, SETTINGS, STORIES, command, refused
 import yuyan
 from yuyan.commands.run import read_run_config
 from yuyan.commands.train import train_command
+from yuyan.generate import Greedy
 from yuyan.tasks.language_model import LanguageModel
+from yuyan.tasks.writing import Writer
 
 PROMPTS = ("Anna found", "小明在河边", "")
 CHOICES: list[dict[str, Any]] = [
@@ -197,6 +199,13 @@ def written_there(folder: Path, prompt: str) -> str:
     return text
 
 
+def begins_alike(model: LanguageModel, folder: Path, prompt: str) -> bool:
+    """Whether the tokens of a prompt are the same here and in transformers, the begin mark among them."""
+    transformers = pytest.importorskip("transformers")
+    asked = Writer(model.network, model.tokenizer, model.context).request(prompt, Greedy())
+    return list(asked.prompt) == transformers.AutoTokenizer.from_pretrained(folder)(prompt)["input_ids"]
+
+
 def strengthen(network: Any) -> None:
     """Weights that tell one beginning from another."""
     torch.manual_seed(0)
@@ -210,6 +219,7 @@ def test_transformers_writes_the_same_behind_the_same_prompt(run: Path, prompt: 
     model = yuyan.load(run)
     strengthen(model.network)
     model.save(tmp_path / "strong")
+    assert begins_alike(model, tmp_path / "strong", prompt)
     assert model.generate(prompt, kind="greedy", max_tokens=16) == written_there(tmp_path / "strong", prompt) != ""
 
 
@@ -229,5 +239,6 @@ def test_a_published_tokenizer_without_a_begin_mark_gets_none(prompt: str, tmp_p
     strengthen(theirs)
     theirs.save_pretrained(tmp_path)
     model = yuyan.load(tmp_path)
+    assert begins_alike(model, tmp_path, prompt)
     assert model.generate(prompt, kind="greedy", max_tokens=16) == written_there(tmp_path, prompt) != ""
     assert model.generate("", kind="greedy", max_tokens=4), "an empty prompt begins with the mark"
