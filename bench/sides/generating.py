@@ -34,7 +34,7 @@ def yuyan(folder: Path, precision: str, threads: int, most: int) -> tuple[Genera
     assert model.packed is not None
 
     def generate(prompts: list[list[int]], count: int) -> list[list[int]]:
-        engine = Engine(model._writer()._forward(), model.tokenizer, ends=frozenset(), context=model.context)
+        engine = Engine(model.writer()._forward(), model.tokenizer, ends=frozenset(), context=model.context)
         requests = [Request(prompt, Greedy(max_tokens=count)) for prompt in prompts]
         found = dict(completions(engine, requests, len(prompts)))
         return [found[place][0].ids for place in range(len(prompts))]

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from yuyan.commands.made import noted
 from yuyan.commands.run import open_run
 from yuyan.commands.runs import RunSummary, aligned, last_report, letter_of, measure_of, read_object, summarise_run
@@ -28,7 +26,7 @@ from yuyan.evaluate.scale import Point
 from yuyan.evaluate.sketch import sketch
 from yuyan.evaluate.study import Drawn, comparison_page
 from yuyan.evaluate.wording import MEASURES, measure_name, name_of, terminal_name, word
-from yuyan.metrics import difference_interval
+from yuyan.metrics import paired_interval
 from yuyan.store import read_lines, sha256, to_json, write_text
 
 SPLITS = ("validation", "test")
@@ -232,15 +230,15 @@ def _difference(split: str, measure: str, first: Side, side: Side, notes: _Notes
         return None
     assert first.report is not None and side.report is not None
     value = float(side.report[split][measure]) - float(first.report[split][measure])
-    a, b = (np.array(s.each.get(split) or np.zeros((0, 2))).reshape(-1, 2).T for s in (first, side))
-    if a.shape != b.shape or not a.size or not np.array_equal(a[1], b[1]):
+    mine = side.each.get(split) or ()
+    bounds = paired_interval(first.each.get(split) or (), mine)
+    if bounds is None:
         notes.add("no_each", **names)
         return Difference(value, math.nan, math.nan)
-    low, high = difference_interval((a[0], a[1]), (b[0], b[1]))
     counted = "documents_counted" if measure == "bits_per_byte" else "examples_counted"
-    over = word(counted, notes.language).format(count=f"{a.shape[1]:,}")
-    notes.add(_verdict(value, low, high, higher=side.higher), over=over, **names)
-    return Difference(value, low, high)
+    over = word(counted, notes.language).format(count=f"{len(mine):,}")
+    notes.add(_verdict(value, *bounds, higher=side.higher), over=over, **names)
+    return Difference(value, *bounds)
 
 
 def _verdict(value: float, low: float, high: float, *, higher: bool) -> str:

@@ -43,7 +43,7 @@ from yuyan.evaluate.quantities import interval
 from yuyan.evaluate.terminal import ladder_table
 from yuyan.evaluate.verdict import compared, verdict
 from yuyan.generate import Sampling
-from yuyan.metrics import difference_interval
+from yuyan.metrics import paired_interval
 from yuyan.models.ngram import NGram
 from yuyan.models.presets import Family, Gpt
 from yuyan.store import claim_folder, exclusive, remove_leftovers, write_json, write_text
@@ -315,11 +315,9 @@ def _difference(out: Path, ladder: dict[str, Any]) -> list[float] | None:
     files = [] if pair is None else [out / rung["folder"] / DOCUMENTS for rung in pair]
     if not files or not all(file.is_file() for file in files):
         return None
-    best, rival = (np.array(json.loads(file.read_text(encoding="utf-8")), float).reshape(-1, 2).T for file in files)
-    if best.shape != rival.shape or not np.array_equal(best[1], rival[1]):
-        return None
-    low, high = difference_interval((best[0], best[1]), (rival[0], rival[1]))
-    return [low, high] if np.isfinite(low) else None
+    best, rival = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    found = paired_interval(best, rival)
+    return list(found) if found is not None and np.isfinite(found.low) else None
 
 
 def next_commands(out: Path, rungs: Sequence[dict[str, Any]], best: str) -> list[str]:

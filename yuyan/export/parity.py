@@ -19,7 +19,7 @@ from yuyan.generate import Greedy, Request, Sampling
 from yuyan.models.network import NetworkModule
 from yuyan.nn.head import LabelHead, LanguageModelHead, MaskedHead
 from yuyan.tasks.language_model import LanguageModel
-from yuyan.tasks.writing import Writer, completions
+from yuyan.tasks.writing import completions
 
 CASES, BEGINNING, LENGTH, GREEDY = 16, 4, 24, 16
 TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
@@ -136,7 +136,7 @@ def cases_of(model: LanguageModel, count: int = CASES) -> list[Case]:
     first, last = tokenizer.frame
     if not writes(model):
         return [Case([*first, *some(4 + number), *last]) for number in range(count)]
-    writer = Writer(network, tokenizer, model.context, start=model.start, ends=model.ends)
+    writer = model.writer()
     requests = []
     for number in range(count):
         settings = Sampling(temperature=1.0, seed=number, max_tokens=LENGTH - BEGINNING)
@@ -188,7 +188,6 @@ def measure(
     difference = largest = 0.0
     log_probs: list[tuple[np.ndarray, np.ndarray]] = []
     same = count = 0
-    ends = model.ends if writes(model) else frozenset()
     for case in cases:
         scores, theirs = read_by_us(model, case), runtime.read(case).astype(np.float32)
         ours = _as_given(scores, case.ids, runtime.gives)
@@ -202,7 +201,7 @@ def measure(
             pair = (_of_tokens(scores, case.ids, "scores"), _of_tokens(theirs, case.ids, runtime.gives))
             told, count = ~np.isnan(pair[1]), count + len(pair[1])
             log_probs.append((pair[0][told], pair[1][told]))
-            same += _same_text(model, case, runtime.write(case, GREEDY), difference, ends)
+            same += _same_text(model, case, runtime.write(case, GREEDY), difference)
     perplexity = told_of = None
     if log_probs:
         told_of = (sum(len(ours) for ours, _ in log_probs), count)
@@ -234,9 +233,9 @@ def _log_softmax(scores: np.ndarray) -> np.ndarray:
     return out
 
 
-def _same_text(model: LanguageModel, case: Case, theirs: list[int], difference: float, ends: frozenset[int]) -> bool:
+def _same_text(model: LanguageModel, case: Case, theirs: list[int], difference: float) -> bool:
     """Whether our greedy text is the same, up to the first token that a difference of this size can turn."""
-    writer = Writer(model.network, model.tokenizer, model.context, start=model.start, ends=ends)
+    writer = model.writer()
     request = Request(case.beginning, Greedy(max_tokens=GREEDY), case.source)
     ((_, (ours,)),) = completions(writer.engine(), [request], 1)
     if ours.ids == theirs:
@@ -245,5 +244,7 @@ def _same_text(model: LanguageModel, case: Case, theirs: list[int], difference: 
     count = min(len(ours.ids), len(theirs)) if same is None else same
     scores = read_by_us(model, case._replace(ids=[*case.beginning, *ours.ids[:count]]))[-1][: len(model.tokenizer)]
     best = scores.max()
-    choice = theirs[count] if count < len(theirs) else max(ends, key=lambda i: scores[i], default=int(scores.argmax()))
+    choice = (
+        theirs[count] if count < len(theirs) else max(model.ends, key=lambda i: scores[i], default=int(scores.argmax()))
+    )
     return bool(best - scores[choice] <= 2 * difference)

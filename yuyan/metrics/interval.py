@@ -5,7 +5,7 @@ Tokens of one document are not independent, documents nearly are; so documents a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,6 +51,14 @@ def difference_interval(
     return resampled(
         count, lambda drawn: _ratio(drawn, *other) - _ratio(drawn, *one), level=level, draws=draws, seed=seed
     )
+
+
+def paired_interval(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> Interval | None:
+    """`difference_interval` of (numerator, denominator) document by document; None where these are not the same documents."""
+    a, b = (np.array(each, np.float64).reshape(-1, 2).T for each in (one, other))
+    if a.shape != b.shape or not a.size or not np.array_equal(a[1], b[1]):
+        return None
+    return difference_interval((a[0], a[1]), (b[0], b[1]))
 
 
 def _ratio(drawn: np.ndarray, numerators: np.ndarray, denominators: np.ndarray) -> float:

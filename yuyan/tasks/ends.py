@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from yuyan.hub.files import read_json
 from yuyan.models.network import NetworkModule
 from yuyan.models.ngram import NGram
+from yuyan.tasks.model_folder import CONFIG_FILES, said_in
 from yuyan.tokens.special import Special
 
 
@@ -14,13 +15,9 @@ def stored_ends(folder: Path, network: NetworkModule | NGram) -> frozenset[int]:
     """The tokens that end a text that the folder names: one, or several (Llama 3, Qwen)."""
     if isinstance(network, NGram):
         return frozenset()
-    for name in ("generation_config.json", "config.json"):
-        path = folder / name
-        said = read_json(path).get("eos_token_id") if path.is_file() else None
-        if said is not None:
-            found = said if isinstance(said, list) else [said]
-            return frozenset(i for i in found if isinstance(i, int) and 0 <= i < network.config.vocab_size)
-    return frozenset()
+    said: Any = next((ends for ends in said_in(folder, "eos_token_id", *CONFIG_FILES) if ends is not None), [])
+    found = said if isinstance(said, list) else [said]
+    return frozenset(i for i in found if isinstance(i, int) and 0 <= i < network.config.vocab_size)
 
 
 def special_ids(special: Special, ends: frozenset[int], start: int | None) -> dict[str, int | list[int] | None]:

@@ -191,7 +191,7 @@ class LanguageModel:
 
         Raises InputError for a model that cannot write, and for a prompt that is too long.
         """
-        engine = self._writer().engine()
+        engine = self.writer().engine()
         engine.add(self._request(prompt, settings or Sampling()))
         return engine.run()
 
@@ -213,7 +213,7 @@ class LanguageModel:
         """
         if isinstance(prompts, str) or batch < 1:
             raise InputError("prompts: expected a list of texts" if batch >= 1 else f"batch: {batch}; at least 1")
-        chosen, engine = settings_of(settings, changes), self._writer().engine()
+        chosen, engine = settings_of(settings, changes), self.writer().engine()
         found = dict(completions(engine, (self._request(prompt, chosen) for prompt in prompts), batch))
         return [found[place] for place in range(len(prompts))]
 
@@ -270,7 +270,7 @@ class LanguageModel:
         attentions(network)
         if target is None:
             target = self.generate(source, kind="greedy") if self.task is None else self.predict(source).text
-        request = self._writer().request((getattr(self.task, "prompt", None) or "") + source, Greedy())
+        request = self.writer().request((getattr(self.task, "prompt", None) or "") + source, Greedy())
         assert request.source is not None
         return alignment(
             network, self.tokenizer, list(request.source), [*request.prompt, *self.tokenizer.encode(target)]
@@ -290,7 +290,8 @@ class LanguageModel:
         self.prefixes = Prefixes(tokens)
         return self.prefixes
 
-    def _writer(self) -> Writer:
+    def writer(self) -> Writer:
+        """What asks the engine for this model's texts. Raises InputError for a model that writes none."""
         return Writer(
             self.network,
             self.tokenizer,
@@ -303,7 +304,7 @@ class LanguageModel:
         )
 
     def _request(self, prompt: str, settings: Settings) -> Request:
-        return self._writer().request(prompt, settings, self._draft(settings))
+        return self.writer().request(prompt, settings, self._draft(settings))
 
     def _draft(self, settings: Settings) -> Writer | None:
         """The small model that guesses ahead, if the settings name one."""
@@ -312,7 +313,7 @@ class LanguageModel:
         path = settings.speculation.path
         if path not in self._drafts:
             self._drafts[path] = LanguageModel.load(path)
-        return self._drafts[path]._writer()
+        return self._drafts[path].writer()
 
     @torch.no_grad()
     def logits(

@@ -4,7 +4,9 @@ and what other programs put a text between."""
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from yuyan.errors import CheckpointCorrupt, InputError
 from yuyan.hub.files import read_json
@@ -16,6 +18,7 @@ from yuyan.tasks.writing import why_silent
 from yuyan.tokens import Tokenizer
 
 CONTEXT_FILE = "yuyan.json"
+CONFIG_FILES = ("generation_config.json", "config.json")
 
 
 def model_folder(path: Path) -> Path:
@@ -62,12 +65,13 @@ def stored_context(folder: Path, network: NetworkModule | NGram) -> int | None:
 
 def stored_start(folder: Path) -> int | None:
     """The token that a decoder with an encoder begins with, if the folder says."""
-    for name in (CONTEXT_FILE, "generation_config.json", "config.json"):
-        path = folder / name
-        start = read_json(path).get("decoder_start_token_id") if path.is_file() else None
-        if isinstance(start, int):
-            return start
-    return None
+    found = said_in(folder, "decoder_start_token_id", CONTEXT_FILE, *CONFIG_FILES)
+    return next((start for start in found if isinstance(start, int)), None)
+
+
+def said_in(folder: Path, key: str, *names: str) -> Iterator[Any]:
+    """What the files of these names say under a key, one after the other."""
+    return (read_json(folder / name).get(key) for name in names if (folder / name).is_file())
 
 
 def framed(

@@ -138,7 +138,7 @@ def test_a_draft_has_read_the_prompt_too() -> None:
     """The model as its own draft: all that it guesses holds, so a pass writes a guess and one token more."""
     one = model("llama")
     assert isinstance(one.network, NetworkModule)
-    writer = one._writer()
+    writer = one.writer()
     request = writer.request("the fox", Greedy(max_tokens=24), None)
     constraint = writer.grammars.constraint(Pattern(content="[a-z ]{24,60}"))
     draft = DraftGuesser(one.network, 3, None, len(one.tokenizer))

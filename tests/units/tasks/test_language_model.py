@@ -287,7 +287,7 @@ def test_what_is_written_about_a_text_is_the_likeliest(name: str, start: int | N
     model, special = made(name, tokenizer, start=start), tokenizer.special
     source = torch.tensor([[special.bos, *tokenizer.encode("abc"), special.eos]])
     begin = special.pad if start is None else start
-    assert model._writer().request("abc", Greedy()).prompt == [begin]
+    assert model.writer().request("abc", Greedy()).prompt == [begin]
     ids, expected = [begin], []
     for _ in range(6):
         scores = model.logits(source, None, torch.tensor([ids]))[0, -1, : len(tokenizer)]
