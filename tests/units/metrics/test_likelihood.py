@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from yuyan.metrics import bits_per_byte, perplexity, ratio_interval
+from yuyan.metrics import bits_per_byte, paired_interval, perplexity, ratio_interval
 
 
 def test_a_uniform_model_has_the_perplexity_of_its_vocabulary() -> None:
@@ -31,3 +31,12 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 def test_one_document_has_no_interval() -> None:
     assert math.isnan(ratio_interval(np.array([1.0]), np.array([1])).low)
+
+
+def test_only_the_same_documents_are_paired() -> None:
+    one, other = [(20.0, 10), (10.0, 10), (30.0, 20)], [(21.0, 10), (11.0, 10), (32.0, 20)]
+    found = paired_interval(one, other)
+    assert found is not None and found.low == pytest.approx(0.1) and found.high == pytest.approx(0.1)
+    assert paired_interval(one, other[:2]) is None, "fewer documents"
+    assert paired_interval(one, [(21.0, 10), (11.0, 20), (32.0, 10)]) is None, "documents of other lengths"
+    assert paired_interval([], []) is None
