@@ -25,7 +25,7 @@ import torch
 from brown import Words, read_brown, read_wikitext
 
 import yuyan  # noqa: F401  (before torch: it chooses how threads wait)
-from yuyan.corpus import Batches, Stream
+from yuyan.corpus import Batches, Packed
 from yuyan.corpus.continued import Continued
 from yuyan.evaluate.likelihood import token_log_probs
 from yuyan.evaluate.mixture import best_weight, mixed
@@ -107,7 +107,7 @@ def begin(preset: Any, rate: float, words: Words, seed: int) -> State:
     rows: Any = (
         Continued(OneText(words.train), LENGTH, ROWS, seed=seed, special=Special())  # type: ignore[arg-type]
         if carries
-        else Stream(words.train, LENGTH, seed=seed)
+        else Packed(OneText(words.train), LENGTH, seed=seed, bos=None, eos=None)  # type: ignore[arg-type]
     )
     batches = Batches(rows, batch_rows=ROWS, example=objective.example, collate=collate, seed=seed)
     carried = Carried(ROWS, len(rows)) if carries else None

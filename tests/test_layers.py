@@ -1,8 +1,10 @@
-"""Imports point down: a package may import only from the layers below its own."""
+"""Imports point down: a package may import only from the layers below its own; and benches import what exists."""
 
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +61,30 @@ def test_an_import_that_points_up_is_found(tmp_path: Path) -> None:
     (tmp_path / "nn").mkdir()
     (tmp_path / "nn" / "a.py").write_text("from yuyan.train import loop\n")
     assert wrong_imports(tmp_path) == ["nn/a.py:1 nn -> train"]
+
+
+def missing_names(folder: Path) -> list[str]:
+    """What scripts take from the package by name and is not there."""
+    found = []
+    for file in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "yuyan":
+                module = importlib.import_module(str(node.module))
+                known = {
+                    *vars(module),
+                    *(m.name for m in pkgutil.iter_modules(getattr(module, "__path__", None) or ["-"])),
+                }
+                found += [f"{file.name}: {node.module}.{a.name}" for a in node.names if a.name not in known]
+    return found
+
+
+def test_benches_take_what_the_package_has() -> None:
+    assert not missing_names(ROOT.parent / "bench")
+
+
+def test_a_name_that_is_gone_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("from yuyan.corpus import Batches, Streams, pack\n")
+    assert missing_names(tmp_path) == ["a.py: yuyan.corpus.Streams"]
 
 
 def test_no_module_is_called_utils() -> None:
