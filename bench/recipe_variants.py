@@ -164,6 +164,7 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
     "batch-half": ("half the batch", rows(0.5)),
     "batch-quarter": ("a quarter of the batch", rows(0.25)),
     "batch-double": ("twice the batch", rows(2)),
+    "batch-four": ("four times the batch", rows(4)),
     "narrow": ("0.7 of the width", width(0.7)),
     "wide": ("1.4 of the width", width(1.4)),
     "relu2": ("squared ReLU instead of SwiGLU", mlp("relu2")),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from toy_runs import STORIES, command, refused
 
-from yuyan.commands.recipe import Measured, fill
+from yuyan.commands.recipe import Measured, fill, measure_machine
 from yuyan.commands.run import create_run, open_run, read_run_config
 from yuyan.commands.train import settle, train_command
 from yuyan.config import to_yaml
@@ -62,6 +63,33 @@ def test_the_dial_and_the_family(tmp_path: Path) -> None:
     medium = fill(read_run_config(STORIES, ("model.size=medium",)), corpus, machine).model
     assert isinstance(medium, Gpt) and (medium.num_layers, medium.hidden_size) == (8, 512)
     assert isinstance(fill(read_run_config(STORIES, ("model.family=lstm",)), corpus, machine).model, Lstm)
+
+
+def test_a_small_network_is_not_promised_the_speed_of_all_threads() -> None:
+    """What a second thread brings: a tenth for 0.8 M weights, most of itself for 30 M."""
+    machine = Measured(2e11, alone=1e11, threads=2)
+    speeds = [machine.speed(weights) for weights in (1e4, 8e5, 3e6, 3e7)]
+    assert speeds == sorted(speeds)
+    assert speeds == pytest.approx([1e11, 1.1e11, 1.6e11, 2e11], rel=0.02)
+    assert Measured(2e11).speed(1e4) == 2e11
+    before = torch.get_num_threads()
+    assert measure_machine(threads=1).alone is None
+    assert measure_machine(threads=2).threads == 2
+    assert torch.get_num_threads() == before
+
+
+def test_dropout_begins_at_the_fifth_reading(tmp_path: Path) -> None:
+    config = read_run_config(STORIES, ("train.steps=4",))
+    _, corpus = settle(config, create_run(config, tmp_path / "run"))
+
+    def dropout(readings: float) -> float:
+        steps = round(readings * corpus.train.tokens / 320)
+        run = read_run_config(STORIES, (f"train.steps={steps}", "train.batch_tokens=320"))
+        model = fill(run, corpus, Measured(1e11)).model
+        assert isinstance(model, Gpt)
+        return model.dropout
+
+    assert [dropout(readings) for readings in (1, 5, 7, 13, 31)] == pytest.approx([0, 0, 0.04, 0.16, 0.5], abs=0.011)
 
 
 def test_without_a_text_only_a_named_size_can_be_built() -> None:

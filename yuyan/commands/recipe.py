@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 TOKENS_PER_WEIGHT = 5.0  # small text is read many times: a larger network and fewer readings are better
 EFFICIENCY = {"gpt": 0.25, "lstm": 0.3, "gru": 0.15, "rnn": 0.15, "nplm": 0.15}  # of the measured matrix speed
+THREAD_WEIGHTS = (
+    1.2e6  # for each thread, of which the threads bring half of what they bring in large products (docs/log.md)
+)
 CONTEXT, SHORTEST_CONTEXT = 256, 32
 ROWS = 16  # of a batch
 
@@ -40,11 +43,31 @@ class Measured:
     """What the machine can do: operations a second in a matrix product of the size a small network makes."""
 
     operations: float
+    alone: float | None = None
+    """With one thread, if there are more."""
+    threads: int = 1
+
+    def speed(self, weights: float) -> float:
+        """That a network of so many weights can make use of: of a small one's products the threads wait longer than they work."""
+        if self.alone is None:
+            return self.operations
+        shared = 1 / (1 + (THREAD_WEIGHTS * self.threads / weights) ** 2)
+        return self.alone + max(0.0, self.operations - self.alone) * shared
 
 
-def measure_machine(device: torch.device = CPU) -> Measured:
+def measure_machine(device: torch.device = CPU, threads: int | None = None) -> Measured:
     """Time a product of the shapes of a small network in the format that training will use."""
-    return Measured(product_speed((4096, 256, 768), resolve("auto", device), device))
+    shape, dtype, before = (4096, 256, 768), resolve("auto", device), torch.get_num_threads()
+    threads = threads or before
+    try:
+        torch.set_num_threads(threads)
+        together = product_speed(shape, dtype, device)
+        if device != CPU or threads == 1:
+            return Measured(together)
+        torch.set_num_threads(1)
+        return Measured(together, product_speed(shape, dtype, device), threads)
+    finally:
+        torch.set_num_threads(before)
 
 
 def vocabulary_for(prepared: Prepared) -> BytePairConfig:
@@ -100,10 +123,14 @@ def fill(config: RunConfig, corpus: Corpus, machine: Measured) -> RunConfig:
 
 
 def _size(kind: str, corpus: Corpus, seconds: float, machine: Measured, weights: float | None) -> _Size:
-    operations = machine.operations * EFFICIENCY[kind] * seconds
-    weights = weights or math.sqrt(operations / 6 / TOKENS_PER_WEIGHT)
-    tokens = operations / 6 / weights
-    return _Size(weights, tokens, _epochs(tokens, corpus))
+    def tokens(weights: float) -> float:
+        return machine.speed(weights) * EFFICIENCY[kind] * seconds / 6 / weights
+
+    if weights is None:
+        weights = 1e9
+        for _ in range(30):  # the larger a network, the faster the threads: each turn is nearer
+            weights = math.sqrt(weights * tokens(weights) / TOKENS_PER_WEIGHT)
+    return _Size(weights, tokens(weights), _epochs(tokens(weights), corpus))
 
 
 def _rows(tokens: float, context: int) -> int:

@@ -79,7 +79,7 @@ def settle(config: RunConfig, folder: Path) -> tuple[RunConfig, AnyCorpus]:
         return vocabulary[0]
 
     corpus = make_corpus(config, folder, None if "tokenizer" in config.model_fields_set else choose)
-    config = fill(config, corpus, measure_machine(choose_device(config.train.device)))
+    config = fill(config, corpus, measure_machine(choose_device(config.train.device), config.train.threads))
     if vocabulary:
         config = config.model_copy(update={"tokenizer": vocabulary[0]})
     say(chosen(config, corpus))
