@@ -168,7 +168,9 @@ def test_an_adapter_that_would_untie_is_refused(
     assert not adapters_of(ours)
 
 
-@pytest.mark.parametrize("settings", [{"use_dora": True}, {"bias": "all"}, {"lora_bias": True}])
+@pytest.mark.parametrize(
+    "settings", [{"use_dora": True}, {"bias": "all"}, {"lora_bias": True}, {"init_lora_weights": "pissa"}]
+)
 def test_kinds_of_adapters_that_are_not_supported_are_named(
     settings: dict[str, Any], bases: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -38,11 +38,13 @@ from yuyan.store import write_atomically, write_json
 CONFIG, WEIGHTS, BASE = "adapter_config.json", "adapter_model.safetensors", "base.json"
 PREFIX = "base_model.model."
 INERT = (
-    "auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "inference_mode", "init_lora_weights", "megatron_core",
-    "modules_to_save", "peft_version", "qalora_group_size", "revision", "target_modules", "exclude_modules",
-    "layers_pattern", "layers_to_transform", "task_type", "ensure_weight_tying", "loftq_config", "runtime_config",
+    "auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "inference_mode", "megatron_core", "modules_to_save",
+    "peft_version", "qalora_group_size", "revision", "target_modules", "exclude_modules", "layers_pattern",
+    "layers_to_transform", "task_type", "ensure_weight_tying", "loftq_config", "runtime_config",
 )  # fmt: skip
 """Keys that say how an adapter was made; what it is, its tensors say."""
+BASE_KEPT = (True, False, "gaussian", "eva", "orthogonal", "mica")
+"""Ways to begin an adapter that leave the weights below it as they are; others (PiSSA, OLoRA, ...) take their part out."""
 DOWN, UP = ("lora_A.weight", "lora_embedding_A"), ("lora_B.weight", "lora_embedding_B")
 
 
@@ -261,7 +263,13 @@ def _settings(c: Published) -> tuple[Callable[[str, int], float], float, bool]:
     """The scale of an adapter by its layer and rank, the dropout, and whether copies follow their originals."""
     c.only("peft_type", "LORA")
     c.only("bias", "none")
-    c.ignore("r", "rank_pattern", *INERT)
+    if (init := c.data.get("init_lora_weights")) is not None and init not in BASE_KEPT:
+        raise c.wrong(
+            "init_lora_weights",
+            f"{init!r} changes the weights that the adapter is added to, which are not in its folder; "
+            "let PEFT write it for the weights as they were: save_pretrained(..., path_initial_model_for_weight_conversion=...)",
+        )
+    c.ignore("r", "rank_pattern", "init_lora_weights", *INERT)
     alpha, root = c.take("lora_alpha", float, 8.0), c.take("use_rslora", bool, False)
     patterns = {str(name): float(value) for name, value in (c.maybe("alpha_pattern", dict) or {}).items()}
     if odd := [name for name in patterns if not re.fullmatch(r"[\w.-]+", name)]:
