@@ -214,3 +214,8 @@ def test_scaled_positions_of_published_models() -> None:
     longer = read("Qwen2.5-0.5B", rope_scaling=yarn).decoder
     assert isinstance(longer, Stack)
     assert longer.position.scaling == YarnScaling(factor=4.0, original_max_position_embeddings=32768)  # type: ignore[union-attr]
+    # and in a folder of today, which has `rope_parameters` already
+    plain = {"rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}}
+    assert read("Qwen2.5-0.5B", rope_scaling=yarn, **plain).decoder == longer
+    with pytest.raises(ValueError, match="original_max_position_embeddings: 4096 here, but 32768 in rope_parameters"):
+        read("Qwen2.5-0.5B", rope_scaling=yarn, original_max_position_embeddings=4096)

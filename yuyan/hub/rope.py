@@ -1,7 +1,8 @@
 """Rotary settings of published configs, in the spelling of every year.
 
 Files on disk mostly have `rope_theta` beside `rope_scaling`; newer ones have both inside `rope_parameters`. Both are
-read, and both are written, so that any reader finds the one it knows.
+read, and both are written, so that any reader finds the one it knows. Where they differ, `rope_scaling` counts: that is
+where people write a scaling down, as the cards of models tell them to.
 """
 
 from __future__ import annotations
@@ -19,18 +20,21 @@ Scalings = LinearScaling | DynamicScaling | YarnScaling | Llama3Scaling
 def read_rotary(c: Published, theta: float = 10_000.0) -> Rotary:
     """The rotary positions of a config whose family has `theta` unless it says otherwise."""
     length = c.take("max_position_embeddings", int, 2048)
-    trained = c.maybe("original_max_position_embeddings", int) or length
+    outside = c.maybe("original_max_position_embeddings", int)
     new, old = c.maybe("rope_parameters", dict), c.maybe("rope_scaling", dict)
+    parameters = dict(old or new or {})
+    inner = parameters.pop("rope_theta", None) or (new or {}).get("rope_theta")
     top = c.maybe("rope_theta", float)
-    parameters = dict(new or old or {})
-    inner = parameters.pop("rope_theta", None)
     c_theta = float(inner if inner is not None else top if top is not None else theta)
     if top is not None and inner is not None and top != inner:
         raise c.wrong("rope_theta", f"{top} here, but {inner} in rope_parameters")
     factor = c.maybe("partial_rotary_factor", float) or parameters.pop("partial_rotary_factor", None)
     if factor not in (None, 1.0):
         raise c.wrong("partial_rotary_factor", f"{factor} is not supported; only 1.0")
-    return Rotary(theta=c_theta, scaling=_scaling(c, parameters, length, trained))
+    inside = parameters.get("original_max_position_embeddings")
+    if outside and inside and outside != inside:
+        raise c.wrong("original_max_position_embeddings", f"{outside} here, but {inside} in rope_parameters")
+    return Rotary(theta=c_theta, scaling=_scaling(c, parameters, length, outside or length))
 
 
 def _scaling(c: Published, given: dict[str, Any], length: int, trained: int) -> Scalings | None:
