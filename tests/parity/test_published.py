@@ -13,8 +13,10 @@ import torch
 from yuyan.config import dump
 from yuyan.hub.families import FAMILIES, family_of
 from yuyan.hub.family import comparable
+from yuyan.hub.llama import MISTRAL
 from yuyan.models.cost import parameter_count
 from yuyan.models.network import Network
+from yuyan.nn.mask import Causal
 from yuyan.nn.rotary import Llama3Scaling, YarnScaling
 from yuyan.nn.stack import Stack
 
@@ -219,3 +221,13 @@ def test_scaled_positions_of_published_models() -> None:
     assert read("Qwen2.5-0.5B", rope_scaling=yarn, **plain).decoder == longer
     with pytest.raises(ValueError, match="original_max_position_embeddings: 4096 here, but 32768 in rope_parameters"):
         read("Qwen2.5-0.5B", rope_scaling=yarn, original_max_position_embeddings=4096)
+
+
+def test_what_a_config_leaves_open_is_as_in_transformers() -> None:
+    architecture, _, data = PUBLISHED["Mistral-7B-v0.1"]
+    open_ = {key: value for key, value in data.items() if key != "sliding_window"} | {"architectures": [architecture]}
+    theirs = hf.AutoConfig.for_model(**open_).sliding_window
+    assert MISTRAL.network(open_, "config.json") == read("Mistral-7B-v0.1", sliding_window=theirs)
+    unbounded = read("Mistral-7B-v0.1", sliding_window=None).decoder
+    assert isinstance(unbounded, Stack)
+    assert unbounded.mask == Causal()

@@ -145,9 +145,13 @@ LLAMA = Family("llama", read_llama, write_llama, llama_table, "model.")
 
 # ---------------------------------------------------------------- Mistral
 
+PUBLISHED_WINDOW = 4096  # of a config that does not say; null is no window
+
 
 def read_mistral(c: Published) -> Network:
     window = c.maybe("sliding_window", int)
+    if "sliding_window" not in c.data:
+        window = PUBLISHED_WINDOW
     return llama_like(c, {}, Causal() if window is None else Window(size=window))
 
 
