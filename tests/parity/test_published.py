@@ -14,8 +14,10 @@ from yuyan.config import dump
 from yuyan.hub.families import FAMILIES, family_of
 from yuyan.hub.family import comparable
 from yuyan.hub.llama import MISTRAL
+from yuyan.hub.published import ACTIVATION_NAMES
 from yuyan.models.cost import parameter_count
 from yuyan.models.network import Network
+from yuyan.nn.ffn import Gated
 from yuyan.nn.mask import Causal
 from yuyan.nn.rotary import Llama3Scaling, YarnScaling
 from yuyan.nn.stack import Stack
@@ -231,3 +233,14 @@ def test_what_a_config_leaves_open_is_as_in_transformers() -> None:
     unbounded = read("Mistral-7B-v0.1", sliding_window=None).decoder
     assert isinstance(unbounded, Stack)
     assert unbounded.mask == Causal()
+
+
+def test_the_activation_of_a_t5_may_be_said_twice() -> None:
+    for name, wanted in (("gelu", "gelu"), ("gelu_new", "gelu_tanh"), (None, "gelu_tanh")):
+        encoder = read("t5-v1_1-small", dense_act_fn=name, is_gated_act=True).encoder
+        theirs = hf.AutoConfig.for_model(**PUBLISHED["t5-v1_1-small"][2] | ({"dense_act_fn": name} if name else {}))
+        assert isinstance(encoder, Stack)
+        assert encoder.ffn.activation == wanted == ACTIVATION_NAMES[theirs.dense_act_fn]
+    plain = read("t5-small", is_gated_act=True).encoder
+    assert isinstance(plain, Stack)
+    assert isinstance(plain.ffn, Gated)

@@ -84,7 +84,7 @@ def read(c: Published) -> Network:
     hidden_size, dropout = c.take("d_model", int), c.take("dropout_rate", float, 0.1)
     c.only("is_encoder_decoder", True, False)
     c.only("is_decoder", False)
-    c.ignore("n_positions", "dense_act_fn", "is_gated_act", "output_past")
+    c.ignore("n_positions", "output_past")
     depth = c.take("num_layers", int)
     decoder_depth = c.maybe("num_decoder_layers", int) or depth
     ffn = _ffn(c, dropout)
@@ -119,9 +119,11 @@ def _ffn(c: Published, dropout: float) -> Ffn:
         name = "gelu_new"  # what "gated-gelu" has always computed
     if name not in ACTIVATION_NAMES:
         raise c.wrong("feed_forward_proj", f"{kind!r} is not supported")
+    # newer files say both again, apart, and what they say there counts
+    gated, activation = c.take("is_gated_act", bool, gated), c.activation("dense_act_fn", name)
     if gated:
-        return Gated(intermediate_size=size, activation=ACTIVATION_NAMES[name], dropout=dropout)
-    return Mlp(intermediate_size=size, activation=ACTIVATION_NAMES[name], bias=False, dropout=dropout)
+        return Gated(intermediate_size=size, activation=activation, dropout=dropout)
+    return Mlp(intermediate_size=size, activation=activation, bias=False, dropout=dropout)
 
 
 def _head(c: Published, name: str) -> Head | None:
