@@ -46,3 +46,12 @@ def test_scores_and_what_is_saved(name: str, tmp_path: Path) -> None:
     close(their_scores(again), their_scores(theirs))
     fast = hf.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "ours" / "tokenizer.json"))
     assert fast("abc", add_special_tokens=False)["input_ids"] == model.tokenizer.encode("abc")
+
+
+def test_a_roberta_reads_as_many_tokens_as_it_has_positions(tmp_path: Path) -> None:
+    theirs = MODELS["roberta-sequence"]()
+    theirs.save_pretrained(tmp_path)
+    train_tokenizer(["abcdefgh ."], CharConfig(vocab_size=30)).save(tmp_path)
+    model = yuyan.load(tmp_path)
+    assert model.context == theirs.config.max_position_embeddings - 2
+    assert model.predict("abc " * 40, too_long="truncate") == model.predict("abc " * 30, too_long="truncate")

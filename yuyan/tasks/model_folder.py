@@ -13,6 +13,7 @@ from yuyan.hub.files import read_json
 from yuyan.hub.sentence import Sentence
 from yuyan.models.network import NetworkModule
 from yuyan.models.ngram import NGram
+from yuyan.models.presets import longest_text
 from yuyan.tasks import AnyTask, Converse
 from yuyan.tasks.writing import why_silent
 from yuyan.tokens import Tokenizer
@@ -46,9 +47,16 @@ def is_ngram(folder: Path) -> bool:
 
 
 def stored_context(folder: Path, network: NetworkModule | NGram) -> int | None:
-    """How far back the model was trained to look: from our file, else from the published config."""
+    """How far back the model was trained to look: from our file, else from the published config. It is never farther than
+    the network has positions: a published RoBERTa counts two rows of its table that stand for none.
+    """
     if isinstance(network, NGram):
         return None
+    lengths = (_said_context(folder), longest_text(network.config))
+    return min((length for length in lengths if length is not None), default=None)
+
+
+def _said_context(folder: Path) -> int | None:
     ours = folder / CONTEXT_FILE
     if ours.is_file():
         try:
