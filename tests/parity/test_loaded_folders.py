@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_transformers import MODELS, batch, close, hf, their_scores
+from test_transformers import BERT, MODELS, batch, close, hf, their_scores
 
 import yuyan
+from yuyan.errors import InputError
 from yuyan.tokens import train_tokenizer
 from yuyan.tokens.train import CharConfig
 
@@ -55,3 +56,13 @@ def test_a_roberta_reads_as_many_tokens_as_it_has_positions(tmp_path: Path) -> N
     model = yuyan.load(tmp_path)
     assert model.context == theirs.config.max_position_embeddings - 2
     assert model.predict("abc " * 40, too_long="truncate") == model.predict("abc " * 30, too_long="truncate")
+
+
+def test_one_number_is_no_label(tmp_path: Path) -> None:
+    theirs = hf.BertForSequenceClassification(hf.BertConfig(**BERT | {"num_labels": 1, "problem_type": "regression"}))
+    theirs.save_pretrained(tmp_path)
+    train_tokenizer(["abcdefgh ."], CharConfig(vocab_size=30)).save(tmp_path)
+    model = yuyan.load(tmp_path)
+    with pytest.raises(InputError, match="gives a text one number and no label"):
+        model.predict("abc")
+    assert model.logits(batch()[0]).shape == (3, 1)

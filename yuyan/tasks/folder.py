@@ -37,8 +37,10 @@ def stored_task(folder: Path, network: NetworkModule | NGram) -> AnyTask | None:
     return task_of_labels(head) if isinstance(head := network.config.head, LabelHead) else None
 
 
-def task_of_labels(head: LabelHead) -> AnyTask:
-    """The task of a published model."""
+def task_of_labels(head: LabelHead) -> AnyTask | None:
+    """The task of a published model; None for one number, which is a measure (how well two texts go together) and no label."""
+    if len(head.labels) == 1 and not head.several and head.pool != "none":
+        return None
     if head.pool != "none":
         return Classify(labels=head.labels, several=head.several)
     if head.labels == SPAN:

@@ -44,7 +44,7 @@ from yuyan.tasks.chat import Overflow, ends_of_chat
 from yuyan.tasks.chat_template import ChatTemplate
 from yuyan.tasks.embed import embed
 from yuyan.tasks.ends import special_ids, stored_ends
-from yuyan.tasks.folder import changed_task, stored_task, write_task
+from yuyan.tasks.folder import changed_task, stored_task, task_of_labels, write_task
 from yuyan.tasks.infill import GAP, Filled, fill
 from yuyan.tasks.model_folder import CONTEXT_FILE, framed, is_ngram, model_folder, stored_context, stored_start
 from yuyan.tasks.talk import Talker
@@ -278,6 +278,9 @@ class LanguageModel:
 
     def trained_task(self, changes: Mapping[str, object] | None = None) -> Task:
         """The task of the model. Raises InputError for a model without one, ConfigError for changes that are none."""
+        head = None if isinstance(self.network, NGram) else self.network.config.head
+        if self.task is None and isinstance(head, LabelHead) and task_of_labels(head) is None:
+            raise InputError("this model gives a text one number and no label: use logits")
         if self.task is None and TEMPLATE not in self.tokenizer.settings:
             raise InputError(
                 "this model was trained for no task: it has no labels to answer with (yuyan train with task)"
