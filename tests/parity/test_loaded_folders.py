@@ -9,6 +9,7 @@ import torch
 from test_transformers import BERT, MODELS, batch, close, hf, their_scores
 
 import yuyan
+from yuyan.commands.evaluate import evaluate_command
 from yuyan.errors import InputError
 from yuyan.tokens import train_tokenizer
 from yuyan.tokens.train import CharConfig
@@ -66,3 +67,12 @@ def test_one_number_is_no_label(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="gives a text one number and no label"):
         model.predict("abc")
     assert model.logits(batch()[0]).shape == (3, 1)
+
+
+@pytest.mark.parametrize(("name", "why"), [("bert", "an encoder only"), ("t5", "writes one text for another")])
+def test_a_text_that_has_no_probability(name: str, why: str, tmp_path: Path) -> None:
+    MODELS[name]().save_pretrained(tmp_path)
+    train_tokenizer(["abcdefgh ."], CharConfig(vocab_size=30)).save(tmp_path)
+    (tmp_path / "text.txt").write_text("abc\n", encoding="utf-8")
+    with pytest.raises(InputError, match=f"{tmp_path}: by this model a text has no probability: it .*{why}"):
+        evaluate_command(tmp_path, [tmp_path / "text.txt"], [], as_json=True)

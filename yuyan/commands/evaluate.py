@@ -17,8 +17,10 @@ from yuyan.errors import DataError, InputError
 from yuyan.evaluate.held_out import HeldOut
 from yuyan.evaluate.likelihood import Likelihood, score_documents, summarise
 from yuyan.evaluate.quantities import interval
+from yuyan.models.network import NetworkModule
 from yuyan.store import to_json
 from yuyan.tasks.language_model import LanguageModel
+from yuyan.tasks.writing import why_silent
 from yuyan.text import read_documents
 
 
@@ -63,7 +65,14 @@ def evaluate_command(
 
 
 def marks_of(model: LanguageModel, path: Path) -> tuple[int, int]:
-    """The ids before and behind a document. Raises InputError where the tokenizer has none."""
+    """The ids before and behind a document. Raises InputError where the tokenizer has none, and for a model that gives a
+    text no probability.
+    """
+    if isinstance(model.network, NetworkModule):
+        network = model.network.config
+        both = "it writes one text for another" if network.encoder is not None else None
+        if (why := why_silent(network) or both) is not None:
+            raise InputError(f"{path}: by this model a text has no probability: {why}")
     special = model.tokenizer.special
     if special.bos is None or special.eos is None:
         raise InputError(f"{path}: its tokenizer has no begin or end mark, so documents have no probability")
