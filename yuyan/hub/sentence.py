@@ -17,6 +17,10 @@ from yuyan.hub.files import read_json
 from yuyan.store import write_json
 
 MODULES, PROMPTS, LENGTH = "modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"
+TOKENIZER = "tokenizer_config.json"
+"""Where sentence-transformers writes the length from version 6 on; `LENGTH` before."""
+UNBOUNDED = 1 << 31
+"""From here on a tokenizer's longest text is none: transformers writes 1e30."""
 POOLING = "1_Pooling"
 Pooling = Literal["mean", "cls", "max", "lasttoken"]
 OLD_NAMES: dict[str, str] = {
@@ -54,21 +58,28 @@ def read_sentence(folder: Path) -> Sentence | None:
         return None
     steps = _steps(path)
     names = [name for name, _ in steps]
-    if names[:2] != ["Transformer", "Pooling"] or names[2:] not in ([], ["Normalize"]) or steps[0][1]:
+    if names[:2] != ["Transformer", "Pooling"] or names[2:] not in ([], ["Normalize"]):
         raise DataError(f"{path}: {' > '.join(names)}: only Transformer > Pooling > Normalize is supported")
+    if steps[0][1]:
+        raise DataError(
+            f"{path}: the network lies in {steps[0][1]!r}; move its files beside {MODULES} and make that path empty"
+        )
     if Path(steps[1][1]).name != steps[1][1]:
         raise DataError(f"{path}: {steps[1][1]!r} is not the name of a folder in this one")
-    length = read_json(folder / LENGTH) if (folder / LENGTH).is_file() else {}
-    prompts = read_json(folder / PROMPTS) if (folder / PROMPTS).is_file() else {}
-    longest = length.get("max_seq_length")
+    length, prompts, tokenizer = (_optional(folder / name) for name in (LENGTH, PROMPTS, TOKENIZER))
+    lengths = (length.get("max_seq_length"), tokenizer.get("model_max_length"))
     return Sentence(
         pooling=_pooling(folder / steps[1][1] / "config.json"),
         normalise=names[2:] == ["Normalize"],
-        max_length=longest if isinstance(longest, int) and longest > 0 else None,
+        max_length=next((size for size in lengths if isinstance(size, int) and 0 < size < UNBOUNDED), None),
         lower=length.get("do_lower_case") is True,
         prompts={str(name): str(text) for name, text in (prompts.get("prompts") or {}).items()},
         default_prompt=prompts.get("default_prompt_name"),
     )
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
 
 
 def _steps(path: Path) -> list[tuple[str, str]]:

@@ -342,6 +342,11 @@ def test_sentence_settings_round_trip(tmp_path: Path) -> None:
     [
         ("modules.json", [{"type": "x.Transformer", "path": ""}, {"type": "x.Dense", "path": "2_Dense"}], "Dense"),
         ("modules.json", [{"type": "x.Transformer", "path": ""}, {"type": "x.Pooling", "path": "../x"}], "folder"),
+        (
+            "modules.json",
+            [{"type": "x.Transformer", "path": "0"}, {"type": "x.Pooling", "path": "1"}],
+            "make that path empty",
+        ),
         ("modules.json", {"a": 1}, "not a list"),
         ("1_Pooling/config.json", {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, "mean and max"),
         ("1_Pooling/config.json", {"pooling_mode": "weightedmean"}, "weightedmean"),
@@ -360,6 +365,16 @@ def test_new_names_of_pooling(tmp_path: Path) -> None:
     (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({"embedding_dimension": 24, "pooling_mode": "cls"}))
     found = read_sentence(tmp_path)
     assert found is not None and found.pooling == "cls"
+
+
+@pytest.mark.parametrize(("tokenizer_says", "length_says", "found"), [(12, None, 12), (12, 7, 7), (10**30, None, None)])
+def test_the_length_of_a_text_where_sentence_transformers_writes_it(
+    tokenizer_says: int, length_says: int | None, found: int | None, tmp_path: Path
+) -> None:
+    write_sentence(Sentence(max_length=length_says), tmp_path, 24)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": tokenizer_says}))
+    sentence = read_sentence(tmp_path)
+    assert sentence is not None and sentence.max_length == found
 
 
 # ---------------------------------------------------------------- published tokenizers
