@@ -76,3 +76,21 @@ def test_a_text_that_has_no_probability(name: str, why: str, tmp_path: Path) -> 
     (tmp_path / "text.txt").write_text("abc\n", encoding="utf-8")
     with pytest.raises(InputError, match=f"{tmp_path}: by this model a text has no probability: it .*{why}"):
         evaluate_command(tmp_path, [tmp_path / "text.txt"], [], as_json=True)
+
+
+def test_a_published_tagger_whose_spans_begin_inside(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = hf.BertForTokenClassification(hf.BertConfig(**BERT | {"id2label": {0: "I-A", 1: "I-B", 2: "O"}})).eval()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    theirs.save_pretrained(tmp_path)
+    train_tokenizer(["abcdefgh ."], CharConfig(vocab_size=30)).save(tmp_path)
+    model = yuyan.load(tmp_path)
+    words = ["a", "bc", "d", "gah", "e", "fff"]
+    begin, end = model.tokenizer.frame
+    ids = torch.tensor([begin + model.tokenizer.encode(" ".join(words)) + end])
+    with torch.no_grad():
+        labels = theirs(ids).logits[0].argmax(-1)
+    places = [len(begin) + len(" ".join(words[:i])) + (i > 0) for i in range(len(words))]
+    expected = tuple(theirs.config.id2label[int(labels[place])] for place in places)
+    assert model.predict(" ".join(words)).tags == expected != ("O",) * len(words)

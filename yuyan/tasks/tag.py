@@ -294,11 +294,11 @@ class TagTask:
     # ------------------------------------------------------------ answering
 
     def answer(self, network: NetworkModule, records: Sequence[Sentence]) -> list[Tagged]:
-        """A label for each word; a word without a token has the first label (O)."""
+        """A label for each word; a word without a token has O, or the first label where there is none."""
         pieces = self.items(records, labelled=False)
         rows: list[list[np.ndarray]] = [[] for _ in records]
         silent = np.zeros(len(self.labels))
-        silent[0] = 1.0
+        silent[self.labels.index(OUTSIDE) if OUTSIDE in self.labels else 0] = 1.0
         for owner, item, scores in zip(pieces.owners, pieces.items, label_scores(network, pieces.items), strict=True):
             rows[owner] += [scores[first] if first >= 0 else silent for first in item["first"]]
         allowed = self._steps()
@@ -312,12 +312,14 @@ class TagTask:
         return Tagged(record, tuple(self.labels[i] for i in path), self._of_spans, sure)
 
     def _steps(self) -> np.ndarray:
-        """(L + 1, L): which label may follow which; the last row is the beginning. I-X follows B-X and I-X only."""
+        """(L + 1, L): which label may follow which; the last row is the beginning. I-X follows B-X and I-X only, but for a
+        published model that has no B-X.
+        """
         allowed = np.ones((len(self.labels) + 1, len(self.labels)), bool)
         if self._of_spans:
             for column, label in enumerate(self.labels):
                 letter, kind = parted(label)
-                if letter == "I":
+                if letter == "I" and f"B-{kind}" in self.labels:
                     allowed[:, column] = [*(parted(each) in (("B", kind), ("I", kind)) for each in self.labels), False]
         return allowed
 
