@@ -25,6 +25,7 @@ from yuyan.nn.attention import Heads
 from yuyan.nn.ffn import Mlp
 from yuyan.nn.norm import LayerNorm
 from yuyan.nn.position import Learned
+from yuyan.tasks import Classify
 from yuyan.tasks.chat_template import named_template, with_template
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.tasks.writing import ends_of
@@ -55,6 +56,20 @@ def made(name: str) -> LanguageModel:
 def needs(to: str) -> None:
     if importlib.util.find_spec(ENGINES[to]) is None:
         pytest.skip(f"{ENGINES[to]} is not installed")
+
+
+@pytest.mark.parametrize("name", ["gpt", "labels"])
+def test_the_tokenizer_says_what_a_text_is_put_between(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yuyan.export.onnx.write_onnx", lambda model, folder: None)
+    task = Classify(labels=ALL["labels"].head.labels) if name == "labels" else None
+    model = LanguageModel(made(name).network, tokenizer(), 40, task=task)
+    export_model(model, "onnx", tmp_path / "out", name=name, check=False)
+    model.save(tmp_path / "saved")
+    assert '"TemplateProcessing"' in (tmp_path / "saved" / "tokenizer.json").read_text(encoding="utf-8")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "saved" / file).read_bytes()
 
 
 def test_a_chat_template_goes_along(tmp_path: Path) -> None:

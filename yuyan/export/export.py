@@ -15,6 +15,7 @@ from yuyan.models.network import NetworkModule
 from yuyan.nn.head import LanguageModelHead
 from yuyan.store import publish_folder, write_text
 from yuyan.tasks.language_model import LanguageModel
+from yuyan.tasks.model_folder import framed
 
 Format = Literal["gguf", "onnx", "ctranslate2"]
 FORMATS: tuple[Format, ...] = ("gguf", "onnx", "ctranslate2")
@@ -56,7 +57,7 @@ def export_model(model: LanguageModel, to: Format, out: Path, *, name: str, chec
             onnx.write_onnx(model, folder)
         else:
             ctranslate.write_ctranslate(model, folder)
-        model.tokenizer.save(folder)
+        framed(model.tokenizer, network, model.task, model.sentence).save(folder)
         parity = _check(model, to, folder) if check else None
         write_text(folder / "README.md", card(name, to, parity))
     return Exported(out, parity)
