@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from yuyan.cli import app
-from yuyan.commands.config import every_key
+from yuyan.commands.config import explanations
 from yuyan.commands.run import RunConfig, read_run_config
 from yuyan.errors import InputError
 
@@ -22,7 +22,7 @@ TEXTS = sorted(
     file for folder in ("yuyan", "tests", "bench", "configs", "docs", ".ci") for file in (ROOT / folder).rglob("*")
     if file.is_file() and file.suffix in ("", ".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".j2", ".jsonl")
 )  # fmt: skip
-KEYS = {key for key, _ in every_key(RunConfig)}
+KEYS = {each.key for each in explanations(RunConfig)}
 FREE = ("tune.", "model.architecture")  # what lies below these is not named by fields
 COMMAND = typer.main.get_command(app)
 NOT_OURS = re.compile(r"<|\.\.\.|\bCOMMAND\b|\bVERB\b")

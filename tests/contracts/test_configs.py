@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
-from yuyan.commands.config import every_key, explanations, models_in
+from yuyan.commands.config import explanations, models_in
 from yuyan.commands.pretrained import Pretrained
 from yuyan.commands.run import RunConfig, read_run_config
 from yuyan.commands.settings import From
@@ -44,7 +45,7 @@ def test_it_builds_and_its_filled_form_builds_itself(file: Path) -> None:
 
 
 def test_every_key_says_what_it_means() -> None:
-    silent = [key for key, field in every_key(RunConfig) if not field.description and not key.endswith("kind")]
+    silent = [each.key for each in explanations(RunConfig) if not each.meaning]
     assert not silent
 
 
@@ -86,6 +87,15 @@ def test_what_kinds_say_differently_is_told_apart() -> None:
     assert found["train.optimizer.lr", "adamw"] != found["train.optimizer.lr", "muon"]
     assert found["objective.temperature", "contrastive"] != found["objective.temperature", "distil"]
     assert found["objective.unit", "masked_token, replaced_token"] == "token"
-    assert {key for key, _ in found if not key.endswith(".kind")} == {
-        key for key, _ in every_key(RunConfig) if not key.endswith(".kind")
-    }
+
+
+def test_what_is_explained_can_be_written_into_a_file() -> None:
+    """Types, defaults and names as YAML has them: null instead of None, a list instead of a tuple, `from` as its key."""
+    found = {each.key: each for each in explanations(RunConfig)}
+    assert (found["data.encoding"].default, found["data.skip_bad_records"].default) == ("null", "false")
+    assert (found["data.augment"].default, found["adapt.targets"].default) == ("[]", "[attention]")
+    assert found["data.augment"].type == "list[token_dropout | delete | swap | replace]"
+    assert found["train.average"].type == "ema | polynomial | null"
+    assert "model.embedding.from" in found
+    python = re.compile(r"\b(None|True|False|tuple)\b")
+    assert not [each.key for each in found.values() if any(python.search(text) for text in each[2:])]

@@ -25,15 +25,9 @@ def show_command(path: Path, overrides: list[str], *, why: bool) -> None:
     if not why:
         print(to_yaml(loaded.config), end="")
         return
-    rows = []
-    for key, value in flatten(dump(loaded.config)).items():
-        rows.append(
-            [
-                key,
-                yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip(),
-                loaded.origin.get(key, DEFAULT),
-            ]
-        )
+    rows = [
+        [key, _written(value), loaded.origin.get(key, DEFAULT)] for key, value in flatten(dump(loaded.config)).items()
+    ]
     table(str(path), ["key", "value", "from"], rows, left=3)
 
 
@@ -65,9 +59,10 @@ class Explanation(NamedTuple):
 def explanations(model: type[BaseModel], prefix: str = "") -> Iterator[Explanation]:
     """Every key below `model`, and each of its meanings: the kinds of a choice may differ in type or default."""
     for name, field in model.model_fields.items():
-        key = f"{prefix}.{name}" if prefix else name
+        written = field.alias or name
+        key = f"{prefix}.{written}" if prefix else written
         if name != "kind":
-            yield Explanation(key, "", _type(field), _default(field), field.description or "")
+            yield Explanation(key, "", _type(field.annotation), _default(field), field.description or "")
         children = list(models_in(field.annotation))
         kinds = [str(child.model_fields["kind"].default) for child in children if "kind" in child.model_fields]
         if len(kinds) < 2:
@@ -84,19 +79,6 @@ def explanations(model: type[BaseModel], prefix: str = "") -> Iterator[Explanati
             yield below._replace(of=f"{below.of} ({of})" if below.of and of else below.of or of)
 
 
-def every_key(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """All dotted keys below `model`; where there is a choice of kinds, the keys of each."""
-    for name, field in model.model_fields.items():
-        key = f"{prefix}.{name}" if prefix else name
-        yield key, field
-        seen: set[str] = set()
-        for child in models_in(field.annotation):
-            for below, inner in every_key(child, key):
-                if below not in seen:
-                    seen.add(below)
-                    yield below, inner
-
-
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """The configs that a field may hold."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -106,30 +88,34 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from models_in(argument)
 
 
-def _type(field: FieldInfo) -> str:
-    kinds = [str(m.model_fields["kind"].default) for m in models_in(field.annotation) if "kind" in m.model_fields]
-    if kinds:
-        return " | ".join(kinds)
-    return _name(field.annotation)
-
-
-def _name(annotation: Any) -> str:
-    """A type as one writes it, without modules."""
+def _type(annotation: Any) -> str:
+    """A type as a config file shows it: a choice by the names of its kinds."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _name(arguments[0])
+        return _type(arguments[0])
     if origin is Literal:
         return " | ".join(map(str, arguments))
     if origin in (Union, UnionType):
-        return " | ".join(map(_name, arguments))
-    if annotation in (NoneType, Ellipsis):
-        return "null" if annotation is NoneType else "..."
+        return " | ".join(map(_type, arguments))
+    if origin is tuple:
+        members = ", ".join(_type(each) for each in arguments if each is not Ellipsis)
+        return f"list[{members}]"
+    if annotation is NoneType:
+        return "null"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and "kind" in annotation.model_fields:
+        return str(annotation.model_fields["kind"].default)
     name = str(getattr(origin or annotation, "__name__", annotation))
-    return f"{name}[{', '.join(map(_name, arguments))}]" if arguments else name
+    return f"{name}[{', '.join(map(_type, arguments))}]" if arguments else name
 
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
-    return str(value.model_dump(mode="json").get("kind", "...")) if isinstance(value, BaseModel) else str(value)
+    return str(value.model_dump(mode="json").get("kind", "...")) if isinstance(value, BaseModel) else _written(value)
+
+
+def _written(value: Any) -> str:
+    """A value as a config file has it."""
+    text: str = yaml.safe_dump(value, default_flow_style=True)
+    return text.strip().removesuffix("...").strip()

@@ -29,15 +29,15 @@ class Heads(Config):
     count: int = Field(gt=0)
     """How many heads ask."""
     head_size: int | None = Field(default=None, gt=0)
-    """Width of one head; None is hidden_size / count."""
+    """Width of one head; null is hidden_size / count."""
     key_value_heads: int | None = Field(default=None, gt=0)
-    """How many heads answer, each shared by a group of queries (Ainslie 2023); None is as many as ask."""
+    """How many heads answer, each shared by a group of queries (Ainslie 2023); null is as many as ask."""
     bias: bool = False
     """Whether queries, keys and values have a bias."""
     output_bias: bool | None = None
-    """Whether the output has one; None is as `bias`."""
+    """Whether the output has one; null is as `bias`."""
     scale: float | None = Field(default=None, gt=0)
-    """What scores are multiplied by; None is 1 / sqrt(head_size), T5 has 1."""
+    """What scores are multiplied by; null is 1 / sqrt(head_size), T5 has 1."""
     qk_norm: Norm | None = None
     """A norm on each query and key head (Qwen3)."""
     dropout: float = Field(default=0.0, ge=0, lt=1)

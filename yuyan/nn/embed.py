@@ -21,7 +21,7 @@ class Embedding(Config):
     """One vector a token, with what is added to it and done to it before the first layer."""
 
     size: int | None = Field(default=None, gt=0)
-    """Width of the vectors; None is the hidden size."""
+    """Width of the vectors; null is the hidden size."""
     type_vocab_size: int = Field(default=0, ge=0)
     """How many kinds of segment are told apart (BERT has 2); 0 is none."""
     norm: Norm | None = None

@@ -32,7 +32,7 @@ class Initialisation(Config):
     zero_output: bool = False
     """Whether those projections start at zero instead, so that every block starts as the identity."""
     recurrent_range: float | None = Field(default=None, gt=0)
-    """Recurrent weights are uniform between minus and plus this; None is 1 / sqrt(hidden size)."""
+    """Recurrent weights are uniform between minus and plus this; null is 1 / sqrt(hidden size)."""
     forget_bias: float = 1.0
     """Bias of an LSTM's forget gate."""
 

@@ -43,7 +43,7 @@ class Additive(Config):
 
     kind: Literal["additive"] = "additive"
     size: int | None = Field(default=None, gt=0)
-    """Width of the hidden layer of the score; None is the hidden size."""
+    """Width of the hidden layer of the score; null is the hidden size."""
 
     def build(self, hidden_size: int) -> MemoryAttention | None:
         return AdditiveAttention(hidden_size, self.size or hidden_size)

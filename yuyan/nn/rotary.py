@@ -68,7 +68,7 @@ class YarnScaling(Config):
     beta_slow: float = 1.0
     """Pairs that turn less often than this are slowed by the whole factor."""
     attention_factor: float | None = None
-    """By how much queries and keys grow; None is 0.1 ln(factor) + 1."""
+    """By how much queries and keys grow; null is 0.1 ln(factor) + 1."""
     truncate: bool = True
     """Whether the ends of the ramp are whole pairs."""
 

@@ -32,7 +32,7 @@ class Local(Config):
     mask: Mask
     """What they see."""
     position: Position | None = None
-    """Their own positions; None: those of the stack."""
+    """Their own positions; null is those of the stack."""
 
 
 class Stack(Config):

@@ -61,7 +61,7 @@ class Linear(Config):
 
 
 class WarmupStableDecay(Config):
-    """Up, level, and down (Hu et al. 2024, MiniCPM, section 4; Hagele et al. 2024, section 3)."""
+    """Up, level, and down (Hu et al. 2024, MiniCPM, section 4; Hägele et al. 2024, section 3)."""
 
     kind: Literal["wsd"] = "wsd"
     warmup: float = Field(0.02, ge=0, lt=1)
@@ -69,7 +69,7 @@ class WarmupStableDecay(Config):
     decay: float = Field(0.4, ge=0, le=1)
     """Share of the run, at its end, in which the rate falls."""
     shape: Literal["linear", "1-sqrt"] = "linear"
-    """How it falls: in a straight line, or as 1 - sqrt(x), fast at first (Hagele et al. 2024, section 3.1)."""
+    """How it falls: in a straight line, or as 1 - sqrt(x), fast at first (Hägele et al. 2024, section 3.1)."""
     floor: float = Field(0.0, ge=0, le=1)
     """The last rate, as a share of the full one."""
 
