@@ -187,6 +187,15 @@ def test_what_is_odd_about_the_data_is_said(tmp_path: Path, capfd: pytest.Captur
     assert open_run(tmp_path / "run").task.languages == ("en", "zh")  # type: ignore[union-attr]
 
 
+def test_what_was_found_is_said_as_the_command_line_takes_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name, texts in (("a.en", "one\ntwo\n"), ("a.de", "eins\n\n")):  # an empty text: nothing is trained
+        (tmp_path / name).write_text(texts, encoding="utf-8")
+    config = toy_tasks.config(tmp_path, tmp_path / "a.en", "{kind: translate}", MODELS["gpt"])
+    data = f"data.sources=[{tmp_path}/a.en, {tmp_path}/a.de]"
+    assert command("train", str(config), "train.epochs=1", data, "--out", str(tmp_path / "run")) == 2
+    assert "read with task.lines=parallel, task.languages=['en', 'de']\n" in capfd.readouterr().err
+
+
 def test_names_of_files_that_are_no_languages(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for name, side in (("a.src", 0), ("a.tgt", 1)):
         (tmp_path / name).write_text("".join(pair[side] + "\n" for pair in toy_tasks.turned("zh")), encoding="utf-8")

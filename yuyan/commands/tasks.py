@@ -21,6 +21,7 @@ from yuyan.commands.parts import (
 )
 from yuyan.commands.run import RunConfig
 from yuyan.commands.settings import RunData
+from yuyan.config import dump
 from yuyan.console import say, table, warn
 from yuyan.corpus.by_length import ByLength
 from yuyan.errors import ConfigError, DataError
@@ -158,8 +159,8 @@ def _named(each: Any) -> str:
 
 
 def _columns(task: TaskConfig) -> str:
-    found = {key: getattr(task, key, None) for key in SHOWN}
-    said = ", ".join(f"task.{key}={value}" for key, value in found.items() if value is not None)
+    found = dump(task)
+    said = ", ".join(f"task.{key}={found[key]}" for key in SHOWN if found.get(key) is not None)
     return f"; read with {said}" if said else ""
 
 
