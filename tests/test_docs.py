@@ -73,6 +73,18 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not [link for link in links if "://" not in link and not (page.parent / link).exists()]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_rows_have_as_many_cells_as_their_table(page: Path) -> None:
+    """A bar ends a cell even within a formula, and one behind a backslash is a single bar: `\\lvert` and `\\Vert` are neither."""
+    wrong, cells = [], 0
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        here = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0
+        if (cells and here and here != cells) or re.search(r"\$[^$`]*\\\|[^$`]*\$", line):
+            wrong.append(number)
+        cells = here
+    assert not wrong
+
+
 def test_commands_and_their_options_are_there() -> None:
     wrong = [f"{named(page, number)}: {line}: {said}" for page, number, line in COMMANDS if (said := _mistake(line))]
     assert not wrong, "\n".join(wrong)
