@@ -80,6 +80,15 @@ def test_each_state_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert way.parameters == 1234 and summarise_run(done).value == 2.0
 
 
+@pytest.mark.parametrize(
+    ("length", "plan"), [("steps: 100", "100 steps"), ("epochs: 6", "6 epochs"), ("budget: 10m", "10m")]
+)
+def test_a_plan_is_said_in_what_the_run_is_counted_in(tmp_path: Path, length: str, plan: str) -> None:
+    file = written(tmp_path / "run") / "run.yaml"
+    file.write_text(file.read_text().replace("steps: 100", length))
+    assert summarise_run(file.parent).plan == plan
+
+
 def cut(folder: Path) -> Path:
     (folder / "model" / "config.json").write_text("")
     return folder / "model" / "config.json"
