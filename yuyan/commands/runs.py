@@ -79,7 +79,9 @@ def summarise_run(folder: Path, *, contents: bool = False) -> RunSummary:
 def _plan(config: RunConfig) -> str:
     if config.train.steps is not None:
         return f"{config.train.steps:,} steps"
-    return f"{config.train.epochs:g} epochs" if config.train.epochs is not None else str(config.train.budget)
+    if (epochs := config.train.epochs) is not None:
+        return f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
+    return str(config.train.budget)
 
 
 def last_report(folder: Path) -> dict[str, Any] | None:

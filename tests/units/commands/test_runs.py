@@ -81,7 +81,8 @@ def test_each_state_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("length", "plan"), [("steps: 100", "100 steps"), ("epochs: 6", "6 epochs"), ("budget: 10m", "10m")]
+    ("length", "plan"),
+    [("steps: 100", "100 steps"), ("epochs: 6", "6 epochs"), ("epochs: 1", "1 epoch"), ("budget: 10m", "10m")],
 )
 def test_a_plan_is_said_in_what_the_run_is_counted_in(tmp_path: Path, length: str, plan: str) -> None:
     file = written(tmp_path / "run") / "run.yaml"
