@@ -14,6 +14,7 @@ import typer
 from yuyan.cli import app
 from yuyan.commands.config import explanations
 from yuyan.commands.run import RunConfig, read_run_config
+from yuyan.config import load_config
 from yuyan.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -103,6 +104,18 @@ def test_keys_of_the_config_are_there() -> None:
                 and not key.startswith(FREE)
             ):
                 wrong.append(f"{named(page, number)}: {key}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_shipped_config_is_given_the_text_that_it_lacks() -> None:
+    """A command that is copied from a page finds its text: the config's own, which is shipped, or one that it names."""
+    wrong = []
+    for page, number, line in COMMANDS:
+        for config in re.findall(r"^yuyan (?:train|lr|tune|folds) (configs/\S+\.yaml)", line):
+            sources = load_config(RunConfig, ROOT / config).config.data.sources if "data.sources=" not in line else ()
+            wrong += [
+                f"{named(page, number)}: {line}" for source in sources if not ((ROOT / config).parent / source).exists()
+            ]
     assert not wrong, "\n".join(wrong)
 
 
