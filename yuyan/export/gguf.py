@@ -2,7 +2,7 @@
 
 Names and keys are those of llama.cpp's `gguf` package. Llama's queries and keys are stored with the two halves of each
 head woven into each other, as llama.cpp turns neighbouring numbers there; Qwen's are stored as they are. The tokenizer
-travels where it is a byte-level BPE. llama.cpp knows a fixed list of rules by which text is cut before that; ours are not
+is in the file, and must be a byte-level BPE. llama.cpp knows a fixed list of rules by which text is cut before that; ours are not
 among them, so the same text may be cut into other tokens: how many texts are cut alike is measured too.
 """
 
