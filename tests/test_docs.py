@@ -70,8 +70,17 @@ def test_no_marks_of_a_merge_are_left() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
-    assert not [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    links = re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8"))
+    inside = [(page.parent / link if link else page, anchor) for link, anchor in links if "://" not in link]
+    assert not [
+        f"{file}#{anchor}" for file, anchor in inside if not file.exists() or (anchor and anchor not in anchors(file))
+    ]
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as links name them: small letters, no punctuation, a hyphen for a space."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -1,4 +1,4 @@
-"""Every relative link of the documents leads somewhere, and every command they name is one."""
+"""What README names is there: commands, configs; and every benchmark is listed."""
 
 from __future__ import annotations
 
@@ -10,18 +10,10 @@ import pytest
 from yuyan.cli import app
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "README.zh.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+PAGES = [ROOT / "README.md", ROOT / "README.zh.md"]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    missing = [link for link in LINK.findall(text) if not (page.parent / link).exists()]
-    assert not missing
-
-
-@pytest.mark.parametrize("page", PAGES[:2], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_exist(page: Path) -> None:
     verbs = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     verbs |= {group.name for group in app.registered_groups}
@@ -29,7 +21,7 @@ def test_commands_exist(page: Path) -> None:
     assert named and named <= verbs
 
 
-@pytest.mark.parametrize("page", PAGES[:2], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_configs_exist(page: Path) -> None:
     named = set(re.findall(r"configs/[\w/]+\.yaml", page.read_text(encoding="utf-8")))
     assert named and all((ROOT / name).is_file() for name in named)
