@@ -120,7 +120,7 @@ def train(
 
 @app.command(rich_help_panel=TRAIN)
 def lr(
-    config: Annotated[Path, typer.Argument(parser=given_path, help="A YAML file.")],
+    config: Annotated[Path, typer.Argument(parser=given_path, help="A YAML file; or text, a file or a folder.")],
     overrides: Overrides = None,
     steps: Annotated[int, typer.Option(min=40, help="How many steps to try.")] = 200,
     low: Annotated[float | None, typer.Option(help="The first rate; by default a 300th of the config's.")] = None,
