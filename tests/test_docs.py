@@ -117,11 +117,14 @@ def test_keys_of_the_config_are_there() -> None:
 
 
 def test_a_shipped_config_is_given_the_text_that_it_lacks() -> None:
-    """A command that is copied from a page finds its text: the config's own, which is shipped, or one that it names."""
+    """A command copied from a page finds its text, the config's own or one that it names, and the model it begins with."""
     wrong = []
     for page, number, line in COMMANDS:
         for config in re.findall(r"^yuyan (?:train|lr|tune|folds) (configs/\S+\.yaml)", line):
             sources = load_config(RunConfig, ROOT / config).config.data.sources if "data.sources=" not in line else ()
+            teacher = "yuyan train configs/tiny/gpt.yaml --out runs/tiny-gpt"  # which some configs begin with
+            if "runs/tiny-gpt" in (ROOT / config).read_text("utf-8") and teacher not in page.read_text("utf-8"):
+                wrong.append(f"{named(page, number)}: {line}: no {teacher}")
             wrong += [
                 f"{named(page, number)}: {line}" for source in sources if not ((ROOT / config).parent / source).exists()
             ]
