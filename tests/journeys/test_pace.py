@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from pathlib import Path
 
 import pytest
 import toy_tasks
 from toy_runs import command
+
+from yuyan.train import CLOCKS
 
 CONFIG = Path(__file__).parents[2] / "configs" / "tiny" / "gpt.yaml"
 SETTINGS = ("train.steps=3", "train.context=16", "train.batch_tokens=64", "train.threads=1", "evaluate.tokens=100")
@@ -27,6 +30,17 @@ def test_speed_and_memory_are_logged_and_rows_are_chosen(tmp_path: Path, capfd: 
     assert made["micro_rows"]["chosen"] in (1, 2, 4)
     assert made["matrix_products"]["threads"] == 1
     assert "memory: about" in capfd.readouterr().err
+
+
+def test_looks_come_after_so_many_updates_in_a_run_by_the_clock_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = count(0.0, 0.5)
+    monkeypatch.setitem(CLOCKS, "wall", lambda: next(seconds))
+    settings = (*SETTINGS[1:], "train.steps=null", "train.budget=3s", "evaluate.every=2")
+    assert command("train", str(CONFIG), *settings, "--out", str(tmp_path / "run")) == 0
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in log if "validation" in record] == [2, 4, 6]
 
 
 @pytest.mark.parametrize("name", ["t5", "electra"])

@@ -273,14 +273,16 @@ class Session:
         model = as_saved(self.objective, kept(exact), self.corpus.tokenizer, self.context)
         save_model(model, self.base, self.folder / "model", partial(write_companion, exact, model))
 
+    def _every(self) -> int | None:
+        """Updates between two looks; None where they follow the clock."""
+        by_default = None if self.plan.steps is None else max(1, self.plan.steps // LOOKS)
+        return self.config.evaluate.every or by_default
+
     def _position(self) -> float:
-        return self.state.step if self.plan.steps is not None else self.state.seconds
+        return self.state.seconds if self._every() is None else self.state.step
 
     def _next_look(self) -> float:
-        if self.config.evaluate.every is not None:
-            return (self.state.step // self.config.evaluate.every + 1) * self.config.evaluate.every
-        if self.plan.steps is not None:
-            every = max(1, self.plan.steps // LOOKS)
+        if (every := self._every()) is not None:
             return (self.state.step // every + 1) * every
         assert self.plan.seconds is not None
         return self.state.seconds + max(self.plan.seconds / LOOKS, self.look_seconds / LOOK_SHARE)
