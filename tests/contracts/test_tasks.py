@@ -12,6 +12,7 @@ import pytest
 import torch
 from toy_tasks import sentences
 
+from yuyan.evaluate.wording import less_is_better
 from yuyan.models.classic import BiLstm, Lstm, Seq2Seq
 from yuyan.models.network import NetworkModule
 from yuyan.models.presets import T5, Bert, Gpt
@@ -232,6 +233,7 @@ def test_a_perfect_answer_scores_1_and_learning_gets_there(case: str) -> None:
         optimizer.step()
     found = task.scores(task.answer(network, records), records, draws=50)
     first, *_ = found.values.values()
+    assert less_is_better(next(iter(found.values))) == found.lower
     if found.lower:
         assert before > 1.0 > 0.1 > first.value >= 0
         assert all(value.value == pytest.approx(NEARLY[name], abs=0.1) for name, value in found.values.items())

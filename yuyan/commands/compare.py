@@ -25,7 +25,7 @@ from yuyan.evaluate.quantities import finite, interval, significant
 from yuyan.evaluate.scale import Point
 from yuyan.evaluate.sketch import sketch
 from yuyan.evaluate.study import Drawn, comparison_page
-from yuyan.evaluate.wording import MEASURES, measure_name, name_of, terminal_name, word
+from yuyan.evaluate.wording import MEASURES, less_is_better, measure_name, name_of, terminal_name, word
 from yuyan.metrics import paired_interval
 from yuyan.store import read_lines, sha256, to_json, write_text
 
@@ -50,11 +50,6 @@ class Side:
     def title(self) -> str:
         """The letter and the folder."""
         return f"{self.letter} {self.summary.folder}"
-
-    @property
-    def higher(self) -> bool:
-        """Whether more of its measure is better."""
-        return any(record.get("better") == "higher" for record in self.log)
 
     def questions(self, split: str) -> tuple[Any, ...]:
         """What has to be equal for two scores to mean the same: measure, text, and, but for bits per byte, the questions."""
@@ -237,7 +232,7 @@ def _difference(split: str, measure: str, first: Side, side: Side, notes: _Notes
         return Difference(value, math.nan, math.nan)
     counted = "documents_counted" if measure == "bits_per_byte" else "examples_counted"
     over = word(counted, notes.language).format(count=f"{len(mine):,}")
-    notes.add(_verdict(value, *bounds, higher=side.higher), over=over, **names)
+    notes.add(_verdict(value, *bounds, higher=not less_is_better(measure)), over=over, **names)
     return Difference(value, *bounds)
 
 

@@ -20,7 +20,7 @@ from yuyan.console import say, table
 from yuyan.errors import CheckpointCorrupt, InputError, YuyanError
 from yuyan.evaluate.fragment import html_table
 from yuyan.evaluate.quantities import bounds_of, count, duration, interval
-from yuyan.evaluate.wording import MEASURES, terminal_name
+from yuyan.evaluate.wording import MEASURES, less_is_better, terminal_name
 from yuyan.store import held_by, read_lines, to_json, verify
 
 RUN, SEARCH = "run.yaml", "tune.yaml"
@@ -63,7 +63,7 @@ def summarise_run(folder: Path, *, contents: bool = False) -> RunSummary:
         config = open_run(folder)
         known = dataclasses.replace(
             known, name=config.name, model=config.model.kind, plan=_plan(config), parameters=made.get("parameters"),
-            text=made.get("text", {}).get("validation"), saved=max((int(place.name) for place in _states(folder)), default=None),
+            unit=str(made.get("unit", "tokens")), text=made.get("text", {}).get("validation"), saved=max((int(place.name) for place in _states(folder)), default=None),
         )  # fmt: skip
         report = last_report(folder)
         known = _with_report(known, report) if report is not None else _with_log(known, folder)
@@ -128,8 +128,13 @@ def _with_log(known: RunSummary, folder: Path) -> RunSummary:
     looks = [measure_of(record["validation"]) for record in records if "validation" in record]
     if not looks:
         return known
-    measure, value, bounds = min(looks, key=lambda look: math.inf if math.isnan(look[1]) else look[1])
+    measure, value, bounds = min(looks, key=lambda look: _cost(look[0], look[1]))
     return dataclasses.replace(known, measure=measure, value=value, interval=bounds)
+
+
+def _cost(measure: str, value: float) -> float:
+    """The lower the better; what is not a number is worst."""
+    return math.inf if math.isnan(value) else value if less_is_better(measure) else -value
 
 
 def _check(folder: Path, contents: bool) -> None:
@@ -284,7 +289,7 @@ _KEYS: dict[str, Callable[[RunSummary], Any]] = {
     "tokens": lambda run: -run.tokens,
     "size": lambda run: -(run.parameters or 0),
     # one measure on one text together, the best first; what was not measured last
-    "score": lambda run: (run.value is None, run.measure or "", run.text or "", run.value if run.value == run.value else math.inf),
+    "score": lambda run: (run.value is None, run.measure or "", run.text or "", _cost(run.measure or "", run.value or 0.0)),
 }  # fmt: skip
 
 

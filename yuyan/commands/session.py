@@ -84,8 +84,8 @@ class Session:
             self.context = config.train.context  # what was learned and measured cut is read cut from then on
         self.parameters = sum(p.numel() for p in network.parameters())
         self.dtype = resolve(config.train.precision, world.device)
-        note(folder, parameters=self.parameters, language=corpus.language)
         self.objective: Objective = task or config.objective.build(corpus.tokenizer)
+        note(folder, parameters=self.parameters, language=corpus.language, unit=self.objective.counted)
         self.model = with_companion(config, network, corpus.tokenizer, folder)
         texts = 2 if isinstance(config.objective, Preference) else 1  # one that is liked, one that is not
         self.most_rows = most_rows(self.model, config.train, self.dtype, world=world, texts=texts)
@@ -227,7 +227,7 @@ class Session:
         self.seen = score.value
         self.log.write({
             "step": self.state.step, "tokens": self.state.tokens, "seconds": round(self.state.seconds, 3),
-            "look_seconds": round(time.monotonic() - started, 3), "validation": score.plain(), **({"better": "higher"} if score.better == "higher" else {}),
+            "look_seconds": round(time.monotonic() - started, 3), "validation": score.plain(),
         })  # fmt: skip
         if not better(score, self.state.best.get(score.measure)):
             self.state.best["looks_since"] = self.state.best.get("looks_since", 0) + 1

@@ -36,6 +36,7 @@ from yuyan.config import build, dump, flatten, read_yaml, to_yaml
 from yuyan.console import Task, progress, say, table, warn
 from yuyan.errors import ConfigError, InputError, Interrupted
 from yuyan.evaluate.study import study_page
+from yuyan.evaluate.wording import less_is_better
 from yuyan.models.presets import Auto
 from yuyan.store import exclusive, read_lines, write_text
 
@@ -340,7 +341,7 @@ def _measure(place: Path) -> str:
 
 def _sign(place: Path) -> int:
     """What makes of a measure a cost: -1 where more is better."""
-    return -1 if any(look.get("better") == "higher" for look in _looks(place)) else 1
+    return 1 if less_is_better(_measure(place)) else -1
 
 
 def _costs(place: Path) -> list[float]:

@@ -375,6 +375,11 @@ def terminal_name(key: str) -> str:
     return MEASURES[key][0] if key in MEASURES else key.replace("_", " ")
 
 
+def less_is_better(measure: str) -> bool:
+    """Whether less is better, of a measure that models are chosen by: of losses and bits; of all others more is."""
+    return measure.endswith(("_loss", "bits_per_byte"))
+
+
 def measure_name(key: str, language: str) -> str:
     """A measure as a report calls it, with its unit."""
     return MEASURES[key][1 + _INDEX[language]] if key in MEASURES else name_of(key, language)

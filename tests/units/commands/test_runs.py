@@ -24,21 +24,27 @@ from yuyan.store import publish_folder
 
 
 def written(
-    folder: Path, score: float | None = 2.0, *, steps: int = 100, text: str = "abc", created: str = "2026-11-22T08:00:00+0000",
-    each: list[float] | None = None, measure: str = "bits_per_byte", seed: int = 0, higher: bool = False, language: str = "en",
+    folder: Path, score: float | None = 2.0, *, text: str = "abc", created: str = "2026-11-22T08:00:00+0000",
+    each: list[float] | None = None, measure: str = "bits_per_byte", seed: int = 0, language: str = "en",
+    plan: str = "steps: 100", unit: str = "tokens",
 ) -> Path:  # fmt: skip
     """A run folder as a training leaves it; without a score, as it is on the way."""
     folder.mkdir(parents=True)
     (folder / "run.yaml").write_text(
-        f"name: toy\nseed: {seed}\ndata: {{sources: [{CONFIG.parent / 'stories.txt'}]}}\nmodel: {{kind: gpt}}\ntrain: {{steps: {steps}}}\n"
+        f"name: toy\nseed: {seed}\ndata: {{sources: [{CONFIG.parent / 'stories.txt'}]}}\nmodel: {{kind: gpt}}\ntrain: {{{plan}}}\n"
     )
-    made = {"created": created, "parameters": 1234, "text": {"validation": text, "test": text}, "language": language}
+    made = {
+        "created": created,
+        "parameters": 1234,
+        "text": {"validation": text, "test": text},
+        "language": language,
+        "unit": unit,
+    }
     (folder / "made.json").write_text(json.dumps(made))
     looks = [{measure: 3.0 - s / 100, "interval": [1.0, 4.0]} for s in (10, 20)]
     log = [{"step": s, "tokens": 10 * s, "seconds": s / 2, "loss": 5.0 - s / 100} for s in range(1, 21)]
     log += [
-        {"step": s, "tokens": 10 * s, "seconds": s / 2, "validation": v} | ({"better": "higher"} if higher else {})
-        for s, v in zip((10, 20), looks, strict=True)
+        {"step": s, "tokens": 10 * s, "seconds": s / 2, "validation": v} for s, v in zip((10, 20), looks, strict=True)
     ]
     (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in log))
     with publish_folder(folder / "model") as model:
@@ -120,6 +126,18 @@ def test_a_flipped_byte_is_found_by_check_alone(tmp_path: Path) -> None:
     assert summarise_run(folder, contents=True).state == "damaged"
 
 
+def test_the_best_look_is_the_highest_where_more_is_better(tmp_path: Path) -> None:
+    low, high = written(tmp_path / "low", 0.5, measure="accuracy"), written(tmp_path / "high", 0.9, measure="accuracy")
+    way = summarise_run(written(tmp_path / "way", None, measure="accuracy"))
+    assert way.value == 2.9 and summarise_run(written(tmp_path / "bits", None)).value == 2.8
+    assert [run.folder for run in list_runs([low, high], sort="score")] == [high, low], "the best first"
+
+
+def test_a_plan_in_epochs_and_a_run_that_counts_texts(tmp_path: Path) -> None:
+    found = repr(list_runs([written(tmp_path / "way", None, plan="epochs: 2.5", unit="texts")]))
+    assert "2.5 epochs" in found and "200 texts" in found
+
+
 def test_order_and_letters_of_texts(tmp_path: Path) -> None:
     written(tmp_path / "a", 2.0, created="2026-11-22T08:00:00+0000")
     written(tmp_path / "b", 1.0, created="2026-11-22T10:00:00+0000", text="other")
@@ -168,7 +186,7 @@ def test_no_difference_to_itself(values: list[float]) -> None:
 
 def test_same_text_is_compared_by_document(tmp_path: Path) -> None:
     a = written(tmp_path / "a", 2.0, each=[20, 10, 30, 20])
-    b = written(tmp_path / "b", 1.9, each=[19, 9, 29, 19], steps=200)
+    b = written(tmp_path / "b", 1.9, each=[19, 9, 29, 19], plan="steps: 200")
     found = compare_runs([a, b])
     difference = found.differences["validation B"]
     assert difference == pytest.approx((-0.1, -0.1, -0.1))
@@ -194,11 +212,11 @@ def test_what_is_not_alike_is_not_subtracted(tmp_path: Path) -> None:
     assert "D is stopped: no final scores yet" in said and "the difference has no interval" in said
 
 
-@pytest.mark.parametrize("higher", [False, True])
-def test_more_accuracy_is_better_and_more_loss_is_worse(higher: bool, tmp_path: Path) -> None:
-    measure = "accuracy" if higher else "masked_token_loss"
-    a = written(tmp_path / "a", 0.5, each=[4.0, 5.0, 6.0, 5.0], measure=measure, higher=higher)
-    b = written(tmp_path / "b", 0.7, each=[6.0, 7.0, 8.0, 7.0], measure=measure, higher=higher)
+@pytest.mark.parametrize(("measure", "higher"), [("masked_token_loss", False), ("accuracy", True), ("rouge1", True)])
+def test_more_accuracy_is_better_and_more_loss_is_worse(measure: str, higher: bool, tmp_path: Path) -> None:
+    """By the measure that is compared: those who write texts are looked at by their loss on the way."""
+    a = written(tmp_path / "a", 0.5, each=[4.0, 5.0, 6.0, 5.0], measure=measure)
+    b = written(tmp_path / "b", 0.7, each=[6.0, 7.0, 8.0, 7.0], measure=measure)
     assert compare_runs([a, b]).notes == (
         f"validation: B is {'better' if higher else 'worse'} than A (paired over 4 examples)",
     )
@@ -206,7 +224,7 @@ def test_more_accuracy_is_better_and_more_loss_is_worse(higher: bool, tmp_path: 
 
 def test_runs_on_chinese_texts_are_compared_in_chinese(tmp_path: Path) -> None:
     a = written(tmp_path / "a", 2.0, each=[20, 10, 30, 20], language="zh")
-    b = written(tmp_path / "b", 1.9, each=[19, 9, 29, 19], language="zh", steps=200)
+    b = written(tmp_path / "b", 1.9, each=[19, 9, 29, 19], language="zh", plan="steps: 200")
     found = compare_runs([a, b])
     assert found.notes == ("验证集：B 好于 A（按 4 篇文档 配对）",)
     assert [row[0] for row in found.metrics()[1]][:3] == ["验证集 每字节比特数", "验证集 困惑度", "参数"]
