@@ -78,7 +78,7 @@ ERRORS = [
     Planted("the newest turns are left out", "tasks/chat.py", "rest = rest[2:]", "rest = rest[:-2]", ("units/tasks/test_converse.py",)),
     Planted('folds train on what they test', 'commands/folds.py', '{"train": [r for r, fold in zip(records, folds, strict=True) if fold != number]}', '{"train": list(records)}', ("journeys/test_folds_and_pseudo.py",)),
     Planted("pseudo-labels for texts that are known", "commands/pseudo.py", "if (key := key_of(record.text)) not in known:", "if (key := key_of(record.text)):", ("journeys/test_folds_and_pseudo.py",)),
-    Planted("a search makes accuracy low", "commands/tune.py", "return -1 if any(", "return 1 if any(", ("units/commands/test_tune.py",)),
+    Planted("a search makes accuracy low", "commands/tune.py", "return 1 if less_is_better(_measure(place)) else -1", "return 1", ("units/commands/test_tune.py",)),
     Planted("a key that is twice in JSON", "text/json_records.py", "if len(found) < len(pairs):", "if False:", ("units/tasks/test_bad_records.py",)),
     Planted("optimizer forgotten", "train/state.py", "for key, tensor in memory.items() if key.startswith(prefix)", "for key, tensor in memory.items() if key.startswith(prefix) and key.endswith('step')", (RESUME,)),
     Planted("random state forgotten", "train/state.py", 'take_random_state(device, kind, mine)', "pass", (RESUME,)),
