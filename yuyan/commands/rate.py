@@ -29,7 +29,7 @@ from yuyan.errors import InputError, Interrupted
 from yuyan.evaluate.study import rate_page
 from yuyan.evaluate.terminal import curve
 from yuyan.store import write_text
-from yuyan.train import Diverged, Muon, OptimizerConfig, PlainStep, Plan, train
+from yuyan.train import Adafactor, Diverged, Muon, OptimizerConfig, PlainStep, Plan, train
 from yuyan.train.device import choose_device
 from yuyan.train.world import World
 
@@ -101,11 +101,19 @@ def rate_command(
 
 
 def settings_of(optimizer: OptimizerConfig, rate: float) -> dict[str, Any]:
-    """What to write for a rate; the AdamW beside Muon was tried with its own rate, as many times the config's."""
-    settings: dict[str, Any] = {"kind": optimizer.kind, "lr": rate}
+    """What to write for a rate, with all that was no default when it was tried: an optimizer that is chosen with the network
+    has its defaults where it is named. The AdamW beside Muon was tried with its own rate, as many times the config's.
+    """
+    settings: dict[str, Any] = {"kind": optimizer.kind, **optimizer.model_dump(exclude_defaults=True), "lr": rate}
     if isinstance(optimizer, Muon):
-        settings["rest"] = {"lr": float(f"{optimizer.rest.lr * rate / optimizer.lr:.2g}")}
+        own = {"lr": float(f"{optimizer.rest.lr * rate / optimizer.lr:.2g}")}
+        settings["rest"] = settings.get("rest", {}) | own
     return settings
+
+
+def _highest(optimizer: OptimizerConfig, steps: int) -> float:
+    """Up to which rate an optimizer does what it is told in all of so many steps."""
+    return steps**-0.5 if isinstance(optimizer, Adafactor) else math.inf
 
 
 def _check_ascending(low: float, high: float) -> None:
@@ -122,7 +130,12 @@ def _tried(
     length = {"steps": steps, "epochs": None, "budget": None, "average": None}
     config = config.model_copy(update={"train": config.train.model_copy(update=length)})
     settings, rate = config.train, config.train.optimizer.lr
-    low, high = rate / SPAN if low is None else low, rate * SPAN if high is None else high
+    highest = _highest(settings.optimizer, steps)
+    low, high = rate / SPAN if low is None else low, min(rate * SPAN, highest) if high is None else high
+    if high > highest:
+        raise InputError(
+            f"--high {high:g}: adafactor takes no rate above {highest:.2g} at step {steps}; give at most that"
+        )
     _check_ascending(low, high)
     session = Session(config, folder, corpus, World(choose_device(settings.device)))
     session.choose_threads()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from pathlib import Path
 
@@ -47,6 +48,33 @@ def test_all_rates_that_were_tried_are_written_down() -> None:
     assert settings_of(AdamW(lr=2e-3), 1e-2) == {"kind": "adamw", "lr": 1e-2}
     muon = Muon(lr=4e-3, rest=AdamW(lr=2e-3))
     assert settings_of(muon, 1e-2) == {"kind": "muon", "lr": 1e-2, "rest": {"lr": 5e-3}}
+
+
+def test_what_was_chosen_beside_the_rate_is_written_down_too() -> None:
+    """The next command names the optimizer, which then has its defaults where nothing else is said."""
+    chosen = Muon(lr=4e-3, weight_decay=0.3, rest=AdamW(lr=2e-3, weight_decay=0.3, beta2=0.98))
+    found = settings_of(chosen, 1e-2)
+    assert found == {
+        "kind": "muon",
+        "lr": 1e-2,
+        "weight_decay": 0.3,
+        "rest": {"lr": 5e-3, "weight_decay": 0.3, "beta2": 0.98},
+    }
+    assert Muon.model_validate(found) == chosen.model_copy(
+        update={"lr": 1e-2, "rest": chosen.rest.model_copy(update={"lr": 5e-3})}
+    )
+
+
+def test_adafactor_is_tried_with_rates_that_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Never more than one over the root of the step: a curve over larger ones would be of others than it says."""
+    monkeypatch.chdir(tmp_path)
+    given = ("lr", str(CONFIG), *SETTINGS, "train.optimizer={kind: adafactor}", "--steps", "40")
+    assert command(*given) == 0
+    highest = float(re.search(r"loss over learning rate, \S+ to (\S+):", capsys.readouterr().err)[1])  # type: ignore[index]
+    assert 0.1 < highest <= 40**-0.5
+    refused(capsys, *given, "--high", "0.5", said="--high 0.5: adafactor takes no rate above 0.16 at step 40")
 
 
 def test_a_text_whose_network_is_chosen(
