@@ -30,7 +30,7 @@ Ids = NDArray[np.int64]
 Change = Callable[[Ids, np.random.Generator], Ids]
 Make = Callable[[Any, np.random.Generator], Example]
 COUNTED_AT_ONCE = 1 << 24
-READ = ("prompt", "query", "positive", "inputs", "input_ids")
+READ = ("prompt", "query", "positive", "negatives", "inputs", "input_ids")
 """The parts of a record that are read and not written."""
 KEPT = 2  # tokens: fewer predict nothing
 
@@ -203,4 +203,8 @@ def augmented(make: Make, settings: Sequence[Augmentation], tokens: Frequencies)
 def _changed(item: Any, change: Change, random: np.random.Generator) -> Any:
     if not isinstance(item, Mapping):
         return change(item, random)
-    return {name: change(ids, random) if name in READ else ids for name, ids in item.items()}
+    return {
+        name: value if name not in READ
+        else [change(ids, random) for ids in value] if isinstance(value, list) else change(value, random)
+        for name, value in item.items()
+    }  # fmt: skip

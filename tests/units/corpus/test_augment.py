@@ -112,6 +112,10 @@ def test_of_records_only_what_is_read_is_changed() -> None:
     pairs = Contrastive().build(Vocabulary())
     example = augmented(pairs.example, [Delete(rate=0.5)], TOKENS)({"query": ids, "positive": ids}, chance(0))
     assert len(example["query_input_ids"]) < 20 and example["document_input_ids"].shape[1] < 20
+    item = {"query": ids, "positive": ids, "negatives": [ids, ids]}
+    documents = augmented(pairs.example, [Replace(rate=0.5)], TOKENS)(item, chance(0))["document_input_ids"]
+    changed = (documents[:, 1:-1] != ids).sum(1)
+    assert (changed > 4).all(), "a wrong document is no cleaner than the right one, or that would tell it"
     example = augmented(pairs.example, [TokenDropout(rate=0.5)], TOKENS)({"query": ids, "positive": ids}, chance(0))
     assert example["document_input_ids"].shape == (1, 22)
 
