@@ -57,10 +57,12 @@ def labels_per_byte(config: RunConfig, corpus: AnyCorpus, batches: Batches) -> f
     return (rows.tokens - first) / corpus.train.bytes
 
 
-def plan_for(settings: TrainConfig, batches: Batches) -> Plan:
-    """How long to train."""
+def plan_for(settings: TrainConfig, batches: Batches, updates: int = 0) -> Plan:
+    """How long to train, where `updates` were taken; they may have been of another size than those to come."""
     if settings.epochs is not None:
-        return Plan(steps=max(1, math.ceil(settings.epochs * len(batches.rows) / batches.batch_rows)))
+        rows, size = len(batches.rows), batches.batch_rows
+        beyond = batches.rows_read - updates * size  # what so many updates of this size would have read
+        return Plan(steps=max(1, math.ceil((settings.epochs * rows - beyond) / size)))
     return Plan(steps=settings.steps, seconds=None if settings.budget is None else seconds_of(settings.budget))
 
 

@@ -132,6 +132,7 @@ class Session:
         folder = self.folder / "state" / f"{step:08d}"
         take_threads(self.config.train.threads, stored_threads(folder, self.world), self.world)
         self.state.load(folder)
+        self.plan = plan_for(self.config.train, self.batches, self.state.step)
         self.step_saved = self.state.step
         self.log.begin(self.state.step, self.config)
         say(f"going on from step {self.state.step}")
@@ -336,7 +337,7 @@ class Session:
         assert validation is not None
         result = Trained(
             folder=self.folder, validation=validation, test=test, parameters=self.parameters, tokens=self.state.tokens,
-            epochs=self.batches.passes(self.state.step), seconds=self.state.seconds,
+            epochs=self.batches.rows_read / len(self.batches.rows), seconds=self.state.seconds,
             unit=self.objective.counted, writes=kept(trained).decoder is not None and not self.config.task,
             prompt=beginning_of(self.corpus), log=self.log.read(),
         )  # fmt: skip

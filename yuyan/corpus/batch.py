@@ -107,9 +107,10 @@ class Batches:
         """Updates handed out so far."""
         return self._consumed // self.batch_rows
 
-    def passes(self, updates: int) -> float:
-        """How many passes over the rows so many updates are."""
-        return updates * self.batch_rows / len(self.rows)
+    @property
+    def rows_read(self) -> int:
+        """Rows handed out so far, over all processes, whatever the size of the updates was."""
+        return self._consumed
 
     def state_dict(self) -> dict[str, Any]:
         """All there is to save: the position, and what it counts."""

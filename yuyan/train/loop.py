@@ -12,8 +12,10 @@ from yuyan.train.step import PlainStep, Update
 def train(state: State, groups: Iterable[list[Batch]], step: PlainStep) -> Iterator[Update]:
     """Take one step for each group of micro-batches, yielding after each, until the step's plan is fulfilled."""
     step.start_clock()
+    if step.plan.done(state):
+        return
     for group in groups:
-        if step.plan.done(state):
-            return
         state.learner.train()
         yield step(state, group)
+        if step.plan.done(state):
+            return
