@@ -84,8 +84,8 @@ class Batches:
     ):
         if batch_rows < 1 or batch_rows % world_size:
             raise ConfigError(
-                f"batch: {batch_rows} rows cannot be shared equally by {world_size} processes; "
-                f"give a multiple of {world_size}"
+                f"train.batch_tokens: {batch_rows} rows cannot be shared equally by {world_size} processes; "
+                f"give a multiple of {world_size} rows of train.context"
             )
         if not 0 <= rank < world_size:
             raise ConfigError(f"rank: {rank} is not one of {world_size} processes")

@@ -230,9 +230,9 @@ def test_loading_while_iterating_is_a_mistake() -> None:
 
 
 def test_a_batch_must_be_shared_equally() -> None:
-    with pytest.raises(ConfigError, match="7 rows cannot be shared equally by 2 processes"):
+    with pytest.raises(ConfigError, match=r"train\.batch_tokens: 7 rows cannot be shared equally by 2 processes"):
         Batches(Numbers(), batch_rows=7, seed=0, rank=0, world_size=2)
-    with pytest.raises(ConfigError, match="batch: 0 rows"):
+    with pytest.raises(ConfigError, match=r"train\.batch_tokens: 0 rows"):
         Batches(Numbers(), batch_rows=0, seed=0)
     with pytest.raises(ConfigError, match="micro-batch"):
         Batches(Numbers(), batch_rows=2, micro_rows=0, seed=0)
