@@ -12,9 +12,11 @@ import pytest
 import torch
 from toy_runs import SETTINGS, TRAIN, Toy, command, outcome, toy_corpus
 
+from yuyan.commands.companion import check_fit
 from yuyan.commands.run import read_run_config
 from yuyan.corpus import Batches, Packed
 from yuyan.corpus.pack import Apart, PackedRow
+from yuyan.errors import ConfigError
 from yuyan.models.presets import Bert, Gpt, Lstm
 from yuyan.nn.linear_cross_entropy import IGNORE
 from yuyan.objectives import Batch, MaskedToken, NextToken, Objective, collate
@@ -145,3 +147,6 @@ def test_what_cannot_be_kept_apart_is_refused(capsys: pytest.CaptureFixture[str]
     )
     assert read_run_config(Path(TRAIN[1]), SETTINGS).train.documents == "joined"
     assert "train.documents apart" in capsys.readouterr().err
+    task = read_run_config(Path(TRAIN[1]), ["train.documents=apart", "task={kind: classify}", "model.kind=bert"])
+    with pytest.raises(ConfigError, match="the examples of a task never see each other"):
+        check_fit(task)

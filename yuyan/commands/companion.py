@@ -74,6 +74,8 @@ def check_fit(config: RunConfig) -> None:
 def _check_task_data(config: RunConfig) -> None:
     if config.data.sampling is not None:
         raise ConfigError("data.sampling: draws documents, not the records of a task; see task.balance")
+    if config.train.documents == "apart":
+        raise ConfigError("train.documents apart: for texts; the examples of a task never see each other anyway")
     if not isinstance(config.task, Classify) and any(
         not isinstance(each, TokenDropout) for each in config.data.augment
     ):

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from yuyan.config import Config
@@ -50,6 +50,13 @@ class Contrastive(Config):
     """Whether documents must find their queries too."""
     crop: tuple[float, float] = (0.1, 0.5)
     """Shortest and longest part of a corpus row that is one side of a pair, as shares of the row."""
+
+    @field_validator("crop")
+    @classmethod
+    def _shares(cls, crop: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < crop[0] <= crop[1] <= 1:
+            raise ValueError(f"the shortest and the longest share of a row, above 0 and up to 1; got {list(crop)}")
+        return crop
 
     def build(self, tokenizer: Vocabulary) -> ContrastiveObjective:
         """With the marks of beginning and end."""

@@ -96,6 +96,9 @@ def test_crops_are_parts_of_the_row() -> None:
         for crop in (example["query_input_ids"], example["document_input_ids"][0]):
             inner = crop[1:-1]
             assert 4 <= len(inner) <= 10 and (np.diff(inner) == 1).all()
+    for none in ((0.5, 0.1), (0.0, 0.5), (0.5, 5.0)):
+        with pytest.raises(ValueError, match="the shortest and the longest share of a row"):
+            Contrastive(crop=none)
 
 
 # ---------------------------------------------------------------- ctc
