@@ -17,6 +17,7 @@ from yuyan.models.cost import GATES, ParameterKind
 from yuyan.models.cost import parameter_kinds as parts_of
 from yuyan.nn.attention import Attention
 from yuyan.nn.embed import EmbeddingModule
+from yuyan.nn.head import HeadModule
 from yuyan.nn.stack import StackModule
 
 PARTS: tuple[ParameterKind, ...] = ("matrix", "head", "embedding", "vector")
@@ -39,8 +40,8 @@ class Kind(NamedTuple):
     part: ParameterKind
     blocks: int = 1
     """How many matrices lie in it, one above the other: the gates of a recurrent cell."""
-    depth: int = 0
-    """Blocks between it and the scores: 0 in the last block and the head, as many as there are blocks in the embedding."""
+    depth: int = 1
+    """How far it is from the scores: 0 in the head, 1 in the last block and what is behind it, 2 in the block below."""
     scale: float = 1.0
     """What its rate is multiplied by: queries of an attention without a scale (T5) take steps as small as a scale of
     1 / sqrt(K) would make them, or their scores run away (Yang et al. 2022, appendix B, on parameters that are a multiple)."""
@@ -73,7 +74,7 @@ def parameter_kinds(module: nn.Module) -> dict[str, Kind]:
             gates |= {id(parameter): blocks for parameter in owner.parameters() if parameter.ndim == 2}
     parts, depths, scales = parts_of(module), _depths(module), _scales(module)
     return {
-        name: Kind(parts[name], gates.get(id(p), 1), depths.get(id(p), 0), scales.get(id(p), 1.0))
+        name: Kind(parts[name], gates.get(id(p), 1), depths.get(id(p), 1), scales.get(id(p), 1.0))
         for name, p in module.named_parameters()
     }
 
@@ -89,17 +90,20 @@ def _scales(module: nn.Module) -> dict[int, float]:
 
 
 def _depths(module: nn.Module) -> dict[int, int]:
-    """How deep each parameter lies, by its id, where that is not 0."""
+    """How deep each parameter lies, by its id, where that is not 1. A table that is the head too is an embedding."""
     depths: dict[int, int] = {}
-    deepest = 1
+    deepest = 2
+    for part in module.modules():
+        if isinstance(part, HeadModule):
+            depths |= {id(parameter): 0 for parameter in part.parameters()}
     for stack in module.modules():
         if isinstance(stack, StackModule):
             count = len(stack.layers)
-            deepest = max(deepest, count)
+            deepest = max(deepest, count + 1)
             for number, block in enumerate(stack.layers):
-                depths |= {id(parameter): count - 1 - number for parameter in block.parameters()}
+                depths |= {id(parameter): count - number for parameter in block.parameters()}
             for part in (stack.position, stack.input_proj):
-                depths |= {id(parameter): count for parameter in part.parameters()}
+                depths |= {id(parameter): count + 1 for parameter in part.parameters()}
     for table in module.modules():
         if isinstance(table, EmbeddingModule):
             depths |= {id(parameter): deepest for parameter in table.parameters()}
@@ -117,12 +121,12 @@ def groups_of(
     layered = rates.layer_decay < 1 or rates.unfreeze > 0
     for name, master in masters.items():
         kind = kinds[name]
-        found.setdefault(kind if layered else kind._replace(depth=0), []).append(master)
-    deepest = max((kind.depth for kind in found), default=0)
+        found.setdefault(kind if layered else kind._replace(depth=1), []).append(master)
+    deepest = max((kind.depth for kind in found), default=1)
     return [
         {
             "params": found[kind], "part": kind.part, "blocks": kind.blocks,
-            "lr": lr * getattr(rates, kind.part) * rates.layer_decay**kind.depth * kind.scale,
+            "lr": lr * getattr(rates, kind.part) * rates.layer_decay ** max(0, kind.depth - 1) * kind.scale,
             "weight_decay": weight_decay / kind.scale if kind.part in DECAYED else 0.0, "starts": _starts(kind, rates, deepest),
         }
         for kind in sorted(found, key=lambda kind: (PARTS.index(kind.part), kind.blocks, kind.depth, -kind.scale))
@@ -131,4 +135,4 @@ def groups_of(
 
 def _starts(kind: Kind, rates: Rates, deepest: int) -> float:
     """The head at 0, then as many equal steps as there are depths."""
-    return 0.0 if kind.part == "head" else rates.unfreeze * (kind.depth + 1) / (deepest + 1)
+    return rates.unfreeze * kind.depth / max(1, deepest)
