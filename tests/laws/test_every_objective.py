@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from toy_runs import ROOT, command, outcome
+from toy_runs import ROOT, command, outcome, refused
 
 import yuyan
 from yuyan.commands.run import read_run_config
@@ -207,3 +207,12 @@ def test_a_bad_record_is_named(line: str, said: str, places: dict[str, str], tmp
     config = config_of(CASES["instructions"], places, f"data.sources=[{tmp_path / 'bad.jsonl'}]")
     with pytest.raises(DataError, match=said):
         train_command(config, tmp_path / "run", resume=False)
+
+
+def test_records_of_ids_need_a_tokenizer_that_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sounds = tmp_path / "sounds.jsonl"
+    sounds.write_text('{"inputs": [7, 8, 9, 8], "labels": [7, 9]}\n' * 9)
+    data = f"data={{sources: [{sounds}], records: {{}}, validation: [{sounds}]}}"
+    given = ("train", str(TINY / "bert.yaml"), "objective={kind: ctc}", "train.steps=2", data)
+    refused(capsys, *given, "--out", str(tmp_path / "run"), said="tokenizer: the records hold ids and no text to train")
+    assert not (tmp_path / "run").exists()

@@ -13,7 +13,7 @@ import numpy as np
 
 from yuyan.commands.parts import divided, kept_parts, language_of, read_parts, tokenizer_for, write_parts
 from yuyan.commands.run import RunConfig
-from yuyan.commands.settings import RecordsConfig, RunData
+from yuyan.commands.settings import From, RecordsConfig, RunData
 from yuyan.console import say, warn
 from yuyan.corpus.records import Item, Lengths, Records, fitted
 from yuyan.errors import ConfigError, DataError
@@ -80,7 +80,13 @@ def make_records(config: RunConfig, folder: Path) -> RecordCorpus:
     for place in (folder, folder / "tokenizer"):
         remove_leftovers(place)
     parts = _parts(config.data, shape, settings, folder)
-    tokenizer = tokenizer_for(config, folder, (text for record in parts["train"] for text in texts_of(record)))
+    texts = [text for record in parts["train"] for text in texts_of(record)]
+    if not texts and not isinstance(config.tokenizer, From):
+        raise ConfigError(
+            "tokenizer: the records hold ids and no text to train one on; name the one that the ids are of: "
+            "tokenizer.kind=from tokenizer.path=FOLDER"
+        )
+    tokenizer = tokenizer_for(config, folder, texts)
     objective: Objective = config.objective.build(tokenizer)
     fit: dict[str, Sequence[Item]] = {}
     for name, records in parts.items():
@@ -93,7 +99,6 @@ def make_records(config: RunConfig, folder: Path) -> RecordCorpus:
                 f"{name}: {short:,} of {len(items):,} records have fewer inputs than their labels need; they are not scored"
             )
         _say(name, lengths, config.train.context)
-    texts = [text for record in parts["train"] for text in texts_of(record)]
     return RecordCorpus(tokenizer, fit, language_of(texts), sum(len(text.encode()) for text in texts))
 
 
