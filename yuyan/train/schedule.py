@@ -1,7 +1,7 @@
-"""How the learning rate moves over a run, as a pure function of progress (0 at the first step, 1 at the last).
+"""How the learning rate moves over a run, as a pure function of progress (0 at its beginning, 1 at its end).
 
-Progress is steps done over steps planned, or seconds spent over seconds granted; a schedule cannot tell which. It never
-counts micro-batches or processes, so it does not change with them.
+Progress is the middle of a step over the steps planned, or seconds spent over seconds granted; a schedule cannot tell
+which. It never counts micro-batches or processes, so it does not change with them.
 """
 
 from __future__ import annotations
