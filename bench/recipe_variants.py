@@ -85,6 +85,11 @@ def width(factor: float) -> Variant:
     return change
 
 
+def layers(more: int) -> Variant:
+    """Another depth."""
+    return lambda config, corpus: gpt(num_layers=config.model.num_layers + more)(config, corpus)
+
+
 def wide_start(config: RunConfig, corpus: Corpus) -> RunConfig:
     """First weights behind whose matrices numbers are as large as before them."""
     assert isinstance(config.model, Gpt)
@@ -167,6 +172,8 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
     "batch-four": ("four times the batch", rows(4)),
     "narrow": ("0.7 of the width", width(0.7)),
     "wide": ("1.4 of the width", width(1.4)),
+    "deeper": ("a layer more", layers(1)),
+    "shallower": ("a layer less", layers(-1)),
     "relu2": ("squared ReLU instead of SwiGLU", mlp("relu2")),
     "gelu": ("GELU instead of SwiGLU", mlp("gelu")),
     "gelu-tanh": ("GELU by tanh instead of SwiGLU", mlp("gelu_tanh")),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from toy_runs import STORIES, command, refused
 
-from yuyan.commands.recipe import Measured, fill, measure_machine
+from yuyan.commands.recipe import Measured, _size, fill, measure_machine
 from yuyan.commands.run import create_run, open_run, read_run_config
 from yuyan.commands.train import settle, train_command
 from yuyan.config import to_yaml
@@ -52,12 +53,12 @@ def test_the_dial_and_the_family(tmp_path: Path) -> None:
     _, corpus = settle(config, create_run(config, tmp_path / "run"))
     machine = Measured(1e11)
     shapes, updates = {}, {}
-    for budget in ("1m", "100m"):
+    for budget in ("5s", "30h"):
         filled = fill(read_run_config(STORIES, (f"train.budget={budget}",)), corpus, machine)
         assert isinstance(filled.model, Gpt)
         shapes[budget] = filled.model.hidden_size * filled.model.num_layers
         updates[budget] = filled.train.batch_tokens
-    assert shapes["1m"] < shapes["100m"] and updates["1m"] < updates["100m"]
+    assert shapes["5s"] < shapes["30h"] and updates["5s"] < updates["30h"]
     asked = read_run_config(STORIES, ("train.budget=1m", "train.batch_tokens=320"))
     assert fill(asked, corpus, machine).train.batch_tokens == 320
     medium = fill(read_run_config(STORIES, ("model.size=medium",)), corpus, machine).model
@@ -76,6 +77,20 @@ def test_a_small_network_is_not_promised_the_speed_of_all_threads() -> None:
     assert measure_machine(threads=1).alone is None
     assert measure_machine(threads=2).threads == 2
     assert torch.get_num_threads() == before
+
+
+def test_new_text_has_a_smaller_network_than_text_read_often() -> None:
+    """Eight tokens a weight, five readings, or 5 tokens a weight: whichever network lies between the others."""
+
+    def size(tokens: int, kind: str = "gpt") -> tuple[float, float]:
+        text = SimpleNamespace(tokens=tokens, vocab_size=640)
+        found = _size(kind, text, 600.0, Measured(5e11), None)  # type: ignore[arg-type]
+        return found.tokens / found.weights, found.epochs
+
+    (fresh, _), (between, epochs), (often, many) = (size(tokens) for tokens in (10**8, 21 * 10**5, 10**5))
+    assert (fresh, often, epochs) == pytest.approx((8, 5, 5))
+    assert 5 < between < 8 and many > 50
+    assert size(10**8, "lstm")[0] == pytest.approx(5)
 
 
 def test_dropout_begins_at_the_fifth_reading(tmp_path: Path) -> None:

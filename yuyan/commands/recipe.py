@@ -8,6 +8,7 @@ text and time found best (docs/log.md). Small text is read many times, so dropou
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,11 +30,13 @@ from yuyan.train.device import CPU
 if TYPE_CHECKING:
     from yuyan.commands.corpus import Corpus
 
-TOKENS_PER_WEIGHT = 5.0  # small text is read many times: a larger network and fewer readings are better
-EFFICIENCY = {"gpt": 0.25, "lstm": 0.3, "gru": 0.15, "rnn": 0.15, "nplm": 0.15}  # of the measured matrix speed
-THREAD_WEIGHTS = (
-    1.2e6  # for each thread, of which the threads bring half of what they bring in large products (docs/log.md)
-)
+FRESH = 8.0  # tokens a weight of new text,
+OFTEN = 5.0  # and of text that is read over and over, which a larger network should read less often
+READINGS = 5.0  # up to so many, text is as good as new (Muennighoff et al. 2023 find four)
+EFFICIENCY = {"lstm": 0.3, "gru": 0.15, "rnn": 0.15, "nplm": 0.15}  # of the measured matrix speed
+HALF_SPEED = 280.0  # the width of a Transformer whose layers run at half of that speed
+SCORES = 0.7  # of that speed, in which the scores of all tokens are made
+THREAD_WEIGHTS = 1.2e6  # a thread, at which the threads bring half of what they do in large products (docs/log.md)
 CONTEXT, SHORTEST_CONTEXT = 256, 32
 ROWS = 16  # of a batch
 
@@ -106,7 +109,7 @@ def fill(config: RunConfig, corpus: Corpus, machine: Measured) -> RunConfig:
     family = config.model.family
     if settings.steps is not None:
         tokens = float(settings.steps * batch_tokens)
-        size = _Size(tokens / TOKENS_PER_WEIGHT, tokens, _epochs(tokens, corpus))
+        size = _Size(tokens / OFTEN, tokens, tokens / max(1, corpus.tokens))
     else:
         assert settings.budget is not None
         size = _size(family, corpus, seconds_of(settings.budget), machine, config.model.weights)
@@ -123,31 +126,56 @@ def fill(config: RunConfig, corpus: Corpus, machine: Measured) -> RunConfig:
 
 
 def _size(kind: str, corpus: Corpus, seconds: float, machine: Measured, weights: float | None) -> _Size:
+    """`weights`, if any, are those of a named size."""
+    text = max(1, corpus.tokens)
+
     def tokens(weights: float) -> float:
-        return machine.speed(weights) * EFFICIENCY[kind] * seconds / 6 / weights
+        return seconds * machine.speed(weights) / _operations(kind, weights, corpus.vocab_size)
 
     if weights is None:
-        weights = 1e9
-        for _ in range(30):  # the larger a network, the faster the threads: each turn is nearer
-            weights = math.sqrt(weights * tokens(weights) / TOKENS_PER_WEIGHT)
-    return _Size(weights, tokens(weights), _epochs(tokens(weights), corpus))
+        weights = _least(lambda n: tokens(n) / n <= OFTEN)
+        if kind == "gpt":
+            fresh = _least(lambda n: tokens(n) / n <= FRESH)
+            weights = min(weights, max(fresh, _least(lambda n: tokens(n) <= READINGS * text)))
+    return _Size(weights, tokens(weights), tokens(weights) / text)
+
+
+def _operations(kind: str, weights: float, vocabulary: int) -> float:
+    """What a token of training costs, as many operations as large products would do in that time."""
+    if kind != "gpt":
+        return 6 * weights / EFFICIENCY[kind]
+    width = _width(weights)
+    return 6 * weights * (1 + HALF_SPEED / width) + 6 * vocabulary * width / SCORES
+
+
+def _least(enough: Callable[[float], bool]) -> float:
+    """The least number of weights that is enough, where every larger one is."""
+    low, high = 1e3, 1e12
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def _rows(tokens: float, context: int) -> int:
-    """Rows of a batch for so many tokens in all: in a short training more steps are worth more than good gradients. The best batch
-    grows about as the root of the tokens; two points of it were measured (docs/recipes.md)."""
-    wanted = 4096 * math.sqrt(tokens / 8e6) / context
+    """Rows of a batch for so many tokens in all: where updates are few, more of them are worth more than good gradients. 4,096 tokens
+    are best from 1.5 to 8 million (docs/recipes.md); on both sides the batch grows as the root of the tokens, which was not measured."""
+    wanted = 4096 * math.sqrt(min(1.0, tokens / 1.5e6) * max(1.0, tokens / 16e6)) / context
     return int(2 ** max(2, round(math.log2(wanted))))
 
 
-def _epochs(tokens: float, corpus: Corpus) -> float:
-    return tokens / max(1, int(corpus.train.tokens))
+def _layers(weights: float) -> int:
+    return 3 if weights < 4e5 else 4 if weights < 4e6 else 6
+
+
+def _width(weights: float) -> float:
+    """Of a Transformer."""
+    return math.sqrt(weights / (12 * _layers(weights)))
 
 
 def _gpt(auto: Auto, size: _Size) -> tuple[Gpt, float, float]:
     """A Transformer, its learning rate and its weight decay."""
-    layers = 4 if size.weights < 4e6 else 6
-    hidden = min(768, max(64, round(math.sqrt(size.weights / (12 * layers)) / 32) * 32))
+    layers, hidden = _layers(size.weights), min(768, max(64, round(_width(size.weights) / 32) * 32))
     model = (
         named
         if isinstance(named := auto.named, Gpt)
