@@ -71,13 +71,23 @@ class LadderOrder:
 
     def command(self, out: Path) -> str:
         """What to type to go on with it in `out`."""
-        words = ["yuyan", "ladder", *map(str, self.data.sources), "--budget", f"{self.budget:g}s"]
-        words += ["--rungs", ",".join(self.rungs), "--seed", str(self.seed)]
+        return shlex.join([*self._words(self.budget), "--out", str(out), "--resume"])
+
+    def longer(self, out: Path) -> str:
+        """What to type for the same text with more time; for a text of `out` itself, the demo's, that a text of one's own is next."""
+        if any(source.is_relative_to(out) for source in self.data.sources):
+            return f"yuyan ladder YOUR_FOLDER --budget 10m --out {shlex.quote(str(out.parent / 'mine'))}"
+        return shlex.join(self._words(max(600.0, 3 * self.budget)))
+
+    def _words(self, budget: float) -> list[str]:
+        words = ["yuyan", "ladder", *map(str, self.data.sources), "--budget", f"{budget:g}s"]
+        words += ["--rungs", ",".join(self.rungs)] if tuple(self.rungs) != RUNGS else []
+        words += ["--seed", str(self.seed)] if self.seed else []
         usual = flatten(dump(DataConfig()))
         for key, value in flatten(dump(self.data)).items():
             if key != "sources" and value != usual.get(key, ...):
                 words += ["--set", f"{key}={json.dumps(value, ensure_ascii=False)}"]
-        return shlex.join([*words, "--out", str(out), "--resume"])
+        return words
 
     def identity(self) -> dict[str, Any]:
         """What must stay the same when it is gone on with; time and rungs may be others."""
@@ -299,7 +309,7 @@ def summary(
         "tokenizer": {"kind": corpus.tokenizer_kind, "vocab_size": len(corpus.tokenizer),
                       "bytes_per_token": corpus.train.bytes / max(1, corpus.train.tokens)},
         "budget_seconds": order.budget, "rungs": rungs, "best": best["name"],
-        "next": next_commands(out, rungs, best["name"]),
+        "next": [*next_commands(out, rungs, best["name"]), order.longer(out)],
         "environment": {**made["versions"], **made["hardware"], "threads": torch.get_num_threads(), "seed": order.seed},
         "seconds_total": seconds,
     }  # fmt: skip
@@ -327,7 +337,6 @@ def next_commands(out: Path, rungs: Sequence[dict[str, Any]], best: str) -> list
     return [
         f"yuyan generate {shlex.quote(str(out))}/rungs/{best} {prompt}",
         f"yuyan generate {shlex.quote(str(out))}/rungs/{best} {prompt} --temperature 0",
-        f"yuyan ladder YOUR_FOLDER --budget 10m --out {shlex.quote(str(out.parent / 'mine'))}",
     ]
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from yuyan.commands.ladder import DOCUMENTS, _difference
+from yuyan.commands.ladder import DOCUMENTS, LadderOrder, _difference
 from yuyan.metrics import difference_interval
+from yuyan.text import DataConfig
 
 
 def rungs(out: Path, **bits: np.ndarray) -> dict[str, Any]:
@@ -33,3 +34,15 @@ def test_a_small_difference_on_every_document_is_certain(tmp_path: Path) -> None
     (tmp_path / "rungs" / "gpt" / DOCUMENTS).unlink()  # a rung of an earlier version
     assert _difference(tmp_path, ladder) is None
     assert _difference(tmp_path, {"rungs": ladder["rungs"][:1]}) is None
+
+
+def test_more_time_is_offered_for_the_text_it_was_given(tmp_path: Path) -> None:
+    """Only the demo, whose text lies in its own folder, ends with a folder of one's own."""
+    mine = LadderOrder(
+        data=DataConfig(sources=(Path("my texts"),), documents="line"), title="mine", budget=300.0, rungs=("kn5", "gpt")
+    )
+    out = tmp_path / "ladders" / "mine"
+    assert mine.longer(out) == "yuyan ladder 'my texts' --budget 900s --rungs kn5,gpt --set 'documents=\"line\"'"
+    assert mine.command(out).endswith(f"--budget 300s --rungs kn5,gpt --set 'documents=\"line\"' --out {out} --resume")
+    demo = LadderOrder(data=DataConfig(sources=(out / "python.jsonl",)), title="demo", budget=300.0)
+    assert demo.longer(out).startswith("yuyan ladder YOUR_FOLDER --budget 10m")
