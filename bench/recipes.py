@@ -233,16 +233,18 @@ INTRODUCTION = """# How a network and its training are chosen
 `yuyan train my-texts/ train.budget=10m`, and the networks of `yuyan ladder`, follow one recipe (`yuyan/commands/recipe.py`).
 It has one dial, `model.size`, and even that turns itself:
 
-- **Size.** The machine's speed is measured; a network of N weights that reads D tokens costs about 6 N D operations, and D / N
-  is held near 5. Small texts are read many times, so a larger network and fewer readings are better than the reverse.
+- **Size.** The machine's speed is measured, and what a token costs follows from width and vocabulary: small products are slower than
+  large ones, and a second thread brings a small network little. The network is the one that has the time to read 5 tokens for each
+  weight outside its table: small texts are read many times, so a larger network and fewer readings are better than the reverse.
+  3 layers up to 0.45 million such weights, 4 up to 4 million, 6 from there on.
 - **Network.** A decoder in the layout of Qwen3: rotary positions, RMSNorm before each part, norms on queries and keys, SwiGLU,
   scores that share the embedding, no biases; first weights like GPT-2's, of a deviation of 0.02 and less into the stream.
 - **Training.** Muon for the matrices inside the network and AdamW with beta2 = 0.98 for the rest, both at a rate of 8e-3 at a
   width of 128 that falls with the root of the width (an LSTM or GRU: 16e-3 at 256; without gates, half of that), 3 % warm-up, a
-  level half, a straight way down to zero; bfloat16 with float32 master weights. Batches grow about as the root of the tokens read
-  in all: 2,048 tokens in a minute of one core here, 4,096 in ten (a recurrent network's are 4,096).
-- **Against over-fitting.** Dropout grows with the number of readings: none up to the third, then a fiftieth for each, a half at most;
-  weight decay is 0.1 before the fourth, 0.3 from there on.
+  level half, a straight way down to zero; bfloat16 with float32 master weights. Batches of 4,096 tokens from a minute to ten of one
+  core here, smaller ones for less, larger ones for more (a recurrent network's are 4,096).
+- **Against over-fitting.** Dropout grows with the number of readings: none up to the fifth, then a fiftieth for each, a half at most;
+  weight decay is 0.1 before the fifth, 0.3 from there on.
 - **Changed text.** None: `data.augment` can hide, leave out, exchange or replace tokens at random, and `data.sampling` read good
   documents more often (`yuyan config explain data.augment`), but a clean text read seven times gains nothing from the former.
 

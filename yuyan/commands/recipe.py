@@ -1,8 +1,9 @@
 """Sizes and settings of a network, from the text and the time there is: what `model: {kind: auto}` and the ladder take.
 
-The rule: a network of N weights that reads D tokens costs about 6 N D operations (Kaplan et al. 2020, section 2.1). The
-machine's speed is measured, the budget fixes N D, and the ratio D / N is held at what small experiments on this kind of
-text and time found best (docs/log.md). Small text is read many times, so dropout grows with the number of epochs.
+The rule: a network of N weights that reads D tokens costs about 6 N D operations (Kaplan et al. 2020, section 2.1), more where
+it is small, as small products are slow. The machine's speed is measured, so the time fixes D for each N, and the ratio D / N is
+held at what small experiments on this kind of text and time found best (docs/recipes.md, docs/log.md). Small text is read many
+times, so dropout grows with the number of epochs.
 """
 
 from __future__ import annotations
@@ -30,9 +31,7 @@ from yuyan.train.device import CPU
 if TYPE_CHECKING:
     from yuyan.commands.corpus import Corpus
 
-FRESH = 8.0  # tokens a weight of new text,
-OFTEN = 5.0  # and of text that is read over and over, which a larger network should read less often
-READINGS = 5.0  # up to so many, text is as good as new (Muennighoff et al. 2023 find four)
+TOKENS_PER_WEIGHT = 5.0  # small text is read many times: a larger network and fewer readings are better
 EFFICIENCY = {"lstm": 0.3, "gru": 0.15, "rnn": 0.15, "nplm": 0.15}  # of the measured matrix speed
 HALF_SPEED = 280.0  # the width of a Transformer whose layers run at half of that speed
 SCORES = 0.7  # of that speed, in which the scores of all tokens are made
@@ -109,7 +108,7 @@ def fill(config: RunConfig, corpus: Corpus, machine: Measured) -> RunConfig:
     family = config.model.family
     if settings.steps is not None:
         tokens = float(settings.steps * batch_tokens)
-        size = _Size(tokens / OFTEN, tokens, tokens / max(1, corpus.tokens))
+        size = _Size(tokens / TOKENS_PER_WEIGHT, tokens, tokens / max(1, corpus.tokens))
     else:
         assert settings.budget is not None
         size = _size(family, corpus, seconds_of(settings.budget), machine, config.model.weights)
@@ -127,17 +126,13 @@ def fill(config: RunConfig, corpus: Corpus, machine: Measured) -> RunConfig:
 
 def _size(kind: str, corpus: Corpus, seconds: float, machine: Measured, weights: float | None) -> _Size:
     """`weights`, if any, are those of a named size."""
-    text = max(1, corpus.tokens)
 
     def tokens(weights: float) -> float:
         return seconds * machine.speed(weights) / _operations(kind, weights, corpus.vocab_size)
 
     if weights is None:
-        weights = _least(lambda n: tokens(n) / n <= OFTEN)
-        if kind == "gpt":
-            fresh = _least(lambda n: tokens(n) / n <= FRESH)
-            weights = min(weights, max(fresh, _least(lambda n: tokens(n) <= READINGS * text)))
-    return _Size(weights, tokens(weights), tokens(weights) / text)
+        weights = _least(lambda n: tokens(n) / n <= TOKENS_PER_WEIGHT)
+    return _Size(weights, tokens(weights), tokens(weights) / max(1, corpus.tokens))
 
 
 def _operations(kind: str, weights: float, vocabulary: int) -> float:
@@ -165,7 +160,7 @@ def _rows(tokens: float, context: int) -> int:
 
 
 def _layers(weights: float) -> int:
-    return 3 if weights < 4e5 else 4 if weights < 4e6 else 6
+    return 3 if weights < 4.5e5 else 4 if weights < 4e6 else 6
 
 
 def _width(weights: float) -> float:
@@ -183,7 +178,7 @@ def _gpt(auto: Auto, size: _Size) -> tuple[Gpt, float, float]:
     )
     dropout = round(min(0.5, max(0.0, size.epochs - 5) / 50), 2)
     model = model.model_copy(update={"dropout": dropout})
-    return model, 8e-3 * math.sqrt(128 / model.hidden_size), 0.1 if size.epochs < 4 else 0.3
+    return model, 8e-3 * math.sqrt(128 / model.hidden_size), 0.1 if size.epochs < 5 else 0.3
 
 
 def _recurrent(auto: Auto, size: _Size) -> tuple[Rnn | Gru | Lstm, float, float]:
