@@ -62,7 +62,7 @@ def fill_command(path: Path, text: str, gap: str, top: int, keys: Sequence[str],
         return
     _write(filled.text + "\n")
     rows = [
-        [str(number), token, f"{probability:.4f}"]
+        [str(number), token if token.isprintable() else repr(token)[1:-1], f"{probability:.4f}"]
         for number, candidates in enumerate(filled.candidates, 1)
         for token, probability in candidates
     ]

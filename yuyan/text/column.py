@@ -54,7 +54,9 @@ class Trouble:
     def report(self, message: str) -> None:
         """A record cannot be used: raise DataError, or count it."""
         if not self.skip_bad:
-            raise DataError(f"{message}; mend it, or pass over such records with data.skip_bad_records=true")
+            raise DataError(
+                f"{message}; mend it, or pass over such records with data.skip_bad_records=true (all commands but train: --set data.skip_bad_records=true)"
+            )
         self.bad += 1
         if len(self.samples) < 5:
             self.samples.append(message)

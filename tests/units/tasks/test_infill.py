@@ -13,7 +13,7 @@ from contracts.sides import ALL, VOCABULARY, strong
 from yuyan.commands.generate import fill_command, generate_command
 from yuyan.errors import YuyanError
 from yuyan.generate import Greedy
-from yuyan.tasks.infill import _spans
+from yuyan.tasks.infill import Filled, _spans
 from yuyan.tasks.language_model import LanguageModel
 from yuyan.tokens import Tokenizer, train_tokenizer
 from yuyan.tokens.train import CharConfig
@@ -106,6 +106,16 @@ def test_standard_input_goes_without_its_last_line_break(
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"ab___{end}".encode())))
     fill_command(tmp_path / "bert", "-", "___", 5, [], as_json=True)
     assert json.loads(capsys.readouterr().out)["text"] == made("bert", tokenizer).fill(f"ab___{kept}").text
+
+
+def test_a_candidate_that_breaks_the_line_keeps_its_row(
+    tokenizer: Tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made("bert", tokenizer).save(tmp_path / "bert")
+    monkeypatch.setattr(LanguageModel, "fill", lambda *_, **__: Filled("a b", [" "], [[("\n", 0.5), ("字", 0.25)]]))
+    fill_command(tmp_path / "bert", "a___b", "___", 2, [], as_json=False)
+    table = capsys.readouterr().err
+    assert any("\\n" in line and "0.5000" in line for line in table.splitlines())
 
 
 def test_a_key_of_the_command_line_leaves_the_strategy(
