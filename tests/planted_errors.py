@@ -297,6 +297,16 @@ ERRORS = [
     Planted("session: a recurrent network forgets how its texts were cut", "commands/session.py", "config.task.too_long != \"error\"", "config.task.too_long == \"error\"", ("journeys/test_use_a_task.py",)),
     Planted("evaluate: text that tokens lose is not told", "commands/evaluate.py", "tokenizer.decode(ids) != text", "False", ("units/evaluate/test_document_likelihood.py",)),
     Planted("metrics: documents of other lengths are paired", "metrics/interval.py", " or not np.array_equal(a[1], b[1])", "", ("units/metrics/test_likelihood.py",)),
+    Planted("dropout from the third reading on", "commands/recipe.py", "size.epochs - 5) / 50", "size.epochs - 3) / 50", ("journeys/test_auto.py",)),
+    Planted("every network uses all threads", "commands/recipe.py", "max(0.0, self.operations - self.alone) * shared", "max(0.0, self.operations - self.alone)", ("journeys/test_auto.py",)),
+    Planted("scores cost nothing in the choice of a size", "commands/recipe.py", " + 6 * vocabulary * width / SCORES", "", ("journeys/test_auto.py",)),
+    Planted("looks by the clock where updates are asked for", "commands/session.py", "return self.state.seconds if self._every() is None else self.state.step", "return self.state.seconds if self.plan.steps is None else self.state.step", ("journeys/test_pace.py",)),
+    Planted("a bad accuracy is the best look", "commands/runs.py", "value if less_is_better(measure) else -value", "value", ("units/commands/test_runs.py",)),
+    Planted("a Mistral that does not say has no window", "hub/llama.py", 'if "sliding_window" not in c.data:', 'if "sliding_windows" in c.data:', ("parity/test_published.py",)),
+    Planted("the activation of a T5 is said once", "hub/t5.py", 'c.activation("dense_act_fn", name)', 'ACTIVATION_NAMES[name]', ("parity/test_published.py",)),
+    Planted("an adapter that took its part out of the base", "hub/peft.py", "is not None and init not in BASE_KEPT", "is not None and init in ()", ("parity/test_peft.py",)),
+    Planted("hard negatives are left clean", "corpus/augment.py", '"positive", "negatives", "inputs"', '"positive", "inputs"', ("units/corpus/test_augment.py",)),
+    Planted("a text of one's own is asked for again", "commands/ladder.py", "if any(source.is_relative_to(out) for", "if any(True for", ("units/commands/test_ladder.py",)),
 ]  # fmt: skip
 
 

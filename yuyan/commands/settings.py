@@ -127,7 +127,8 @@ class TrainConfig(Config):
     non_finite: NonFinite = "skip"
     """What to do with a batch whose loss or gradient is not a number: skip it, up to ten in a row, or stop. What it read is kept in `bad_batches.jsonl`."""
     spike: float | None = Field(6.0, gt=0)
-    """From how many robust deviations above the last losses one is reported as a spike; null for none."""
+    """From how many robust deviations above the last losses one is reported as a spike; null for none. A task has none: its small batches
+    differ too much."""
     precision: Precision = "auto"
     """Number format of the computation; auto is bfloat16 where the processor has it."""
     device: Device = "auto"
