@@ -243,7 +243,7 @@ It has one dial, `model.size`, and even that turns itself:
   width of 128 that falls with the root of the width (an LSTM or GRU: 16e-3 at 256; without gates, half of that), 3 % warm-up, a
   level half, a straight way down to zero; bfloat16 with float32 master weights. Batches of 4,096 tokens from a minute to ten of one
   core here, smaller ones for less, larger ones for more (a recurrent network's are 4,096).
-- **Against over-fitting.** Dropout grows with the number of readings: none up to the fifth, then a fiftieth for each, a half at most;
+- **Against over-fitting.** Dropout grows with the number of readings: none up to the fifth, then a fiftieth for each, 0.4 at most;
   weight decay is 0.1 before the fifth, 0.3 from there on.
 - **Changed text.** None: `data.augment` can hide, leave out, exchange or replace tokens at random, and `data.sampling` read good
   documents more often (`yuyan config explain data.augment`), but a clean text read seven times gains nothing from the former.

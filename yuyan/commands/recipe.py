@@ -176,7 +176,7 @@ def _gpt(auto: Auto, size: _Size) -> tuple[Gpt, float, float]:
         if isinstance(named := auto.named, Gpt)
         else Gpt(hidden_size=hidden, num_layers=layers, num_heads=hidden // 32)
     )
-    dropout = round(min(0.5, max(0.0, size.epochs - 5) / 50), 2)
+    dropout = round(min(0.4, max(0.0, size.epochs - 5) / 50), 2)
     model = model.model_copy(update={"dropout": dropout})
     return model, 8e-3 * math.sqrt(128 / model.hidden_size), 0.1 if size.epochs < 5 else 0.3
 
