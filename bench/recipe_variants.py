@@ -159,7 +159,7 @@ def augment(*changes: Augmentation) -> Variant:
 
 VARIANTS: dict[str, tuple[str, Variant]] = {
     "default": ("the default recipe", lambda config, corpus: config),
-    "nanogpt": ("nanoGPT's recipe, same width and depth", nanogpt),
+    "nanogpt": ("nanoGPT's recipe, same width, depth and batch", nanogpt),
     "nanogpt-quarter": ("nanoGPT's recipe, a quarter of the batch", both(nanogpt, rows(0.25))),
     "lr-half": ("half the learning rate", optimizer(lr=lambda old: old / 2)),
     "lr-double": ("twice the learning rate", optimizer(lr=lambda old: old * 2)),
