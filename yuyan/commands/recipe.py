@@ -35,7 +35,7 @@ TOKENS_PER_WEIGHT = 5.0  # small text is read many times: a larger network and f
 EFFICIENCY = {"lstm": 0.3, "gru": 0.15, "rnn": 0.15, "nplm": 0.15}  # of the measured matrix speed
 HALF_SPEED = 280.0  # the width of a Transformer whose layers run at half of that speed
 SCORES = 0.7  # of that speed, in which the scores of all tokens are made
-THREAD_WEIGHTS = 1.2e6  # a thread, at which the threads bring half of what they do in large products (docs/log.md)
+THREAD_WEIGHTS = 1.2e6  # as many for each thread, and the threads bring half of what they do in large products
 CONTEXT, SHORTEST_CONTEXT = 256, 32
 ROWS = 16  # of a batch
 
